@@ -1,0 +1,4 @@
+//! The head.
+mod bits;
+mod chunk;
+mod column;

@@ -1,0 +1,3 @@
+//! The ingester.
+#![forbid(unsafe_code)]
+pub mod head;

@@ -1,0 +1,26 @@
+//! Benchmarks that anyone can run: deterministic data, the same bytes to every server, one table per run.
+//!
+//! Nothing of the project imports this crate, and it imports nothing of the project: it sees servers as clients do.
+
+mod client;
+mod metrics;
+mod process;
+
+use anyhow::Result;
+use clap::Parser;
+
+/// Sextant's load tests.
+#[derive(Parser)]
+enum Command {
+    /// Write a deterministic stream of remote-write requests into a folder.
+    Generate(metrics::GenerateArgs),
+    /// Replay the stream to servers, ask queries, and print one table.
+    Metrics(metrics::RunArgs),
+}
+
+fn main() -> Result<()> {
+    match Command::parse() {
+        Command::Generate(args) => metrics::generate(&args),
+        Command::Metrics(args) => metrics::run(&args),
+    }
+}

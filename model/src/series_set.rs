@@ -1,0 +1,129 @@
+//! Many series, columnar: the form in which samples travel from a head or a block to the query operators.
+
+use crate::{HistogramSample, Labels};
+
+/// The samples of one series, in order of time. A timestamp occurs once over both kinds.
+#[derive(Clone, Debug, Default)]
+pub struct SeriesBuf {
+    /// Timestamps of the float samples, milliseconds.
+    pub t: Vec<i64>,
+    /// Values, parallel to `t`.
+    pub v: Vec<f64>,
+    /// Start timestamps, parallel to `t`; empty where no sample has one.
+    pub start: Vec<i64>,
+    /// Native histograms.
+    pub h: Vec<HistogramSample>,
+}
+
+impl SeriesBuf {
+    /// Empties the buffers and keeps their memory.
+    pub fn clear(&mut self) {
+        self.t.clear();
+        self.v.clear();
+        self.start.clear();
+        self.h.clear();
+    }
+
+    /// How many samples there are, of both kinds.
+    pub fn len(&self) -> usize {
+        self.t.len() + self.h.len()
+    }
+
+    /// Whether there is no sample.
+    pub fn is_empty(&self) -> bool {
+        self.t.is_empty() && self.h.is_empty()
+    }
+}
+
+/// Series with their samples: offsets into contiguous buffers. Series are in order of their labels and unique;
+/// samples of a series are in order of time.
+///
+/// Shapes: `n = labels.len()`; `offsets` has `n + 1` entries into `t`, `v` (and `start`, unless empty);
+/// `h_offsets` has `n + 1` entries into `h`, or is empty where no series has a histogram.
+#[derive(Clone, Debug, Default)]
+pub struct SeriesSet {
+    /// One label set per series.
+    pub labels: Vec<Labels>,
+    /// Where each series' float samples begin, and the end of the last.
+    pub offsets: Vec<u32>,
+    /// Timestamps of float samples, milliseconds.
+    pub t: Vec<i64>,
+    /// Float values, parallel to `t`.
+    pub v: Vec<f64>,
+    /// Start timestamps, parallel to `t`; empty where no sample of the set has one.
+    pub start: Vec<i64>,
+    /// Where each series' histograms begin; empty where there are none.
+    pub h_offsets: Vec<u32>,
+    /// Histograms.
+    pub h: Vec<HistogramSample>,
+}
+
+impl SeriesSet {
+    /// An empty set.
+    pub fn new() -> Self {
+        Self { offsets: vec![0], ..Self::default() }
+    }
+
+    /// How many series there are.
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Whether there is no series.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+
+    /// How many samples there are, of both kinds.
+    pub fn sample_count(&self) -> usize {
+        self.t.len() + self.h.len()
+    }
+
+    /// Appends a series; its labels come after those before it.
+    pub fn push(&mut self, labels: Labels, s: &SeriesBuf) {
+        if self.offsets.is_empty() {
+            self.offsets.push(0);
+        }
+        self.labels.push(labels);
+        if !s.start.is_empty() && self.start.len() < self.t.len() {
+            self.start.resize(self.t.len(), crate::NO_START);
+        }
+        self.t.extend_from_slice(&s.t);
+        self.v.extend_from_slice(&s.v);
+        if !s.start.is_empty() {
+            self.start.extend_from_slice(&s.start);
+        } else if !self.start.is_empty() {
+            self.start.resize(self.t.len(), crate::NO_START);
+        }
+        self.offsets.push(self.t.len() as u32);
+        if !s.h.is_empty() && self.h_offsets.is_empty() {
+            self.h_offsets.resize(self.labels.len(), 0);
+        }
+        self.h.extend_from_slice(&s.h);
+        if !self.h_offsets.is_empty() {
+            self.h_offsets.push(self.h.len() as u32);
+        }
+    }
+
+    /// The float samples of a series: timestamps and values.
+    pub fn floats(&self, i: usize) -> (&[i64], &[f64]) {
+        let r = self.offsets[i] as usize..self.offsets[i + 1] as usize;
+        (&self.t[r.clone()], &self.v[r])
+    }
+
+    /// The start timestamps of a series' float samples; empty where the set has none.
+    pub fn starts(&self, i: usize) -> &[i64] {
+        if self.start.is_empty() {
+            return &[];
+        }
+        &self.start[self.offsets[i] as usize..self.offsets[i + 1] as usize]
+    }
+
+    /// The histograms of a series.
+    pub fn histograms(&self, i: usize) -> &[HistogramSample] {
+        if self.h_offsets.is_empty() {
+            return &[];
+        }
+        &self.h[self.h_offsets[i] as usize..self.h_offsets[i + 1] as usize]
+    }
+}

@@ -1,0 +1,23 @@
+//! Wire contracts: what roles send each other, what clients send us, and one table of status codes.
+//!
+//! **Architecture Invariant:** contracts only. No role's logic, no sockets, no files.
+
+pub mod fault;
+mod limits;
+pub mod remote_write;
+mod roles;
+mod status;
+mod write;
+mod write_batch;
+
+pub use limits::{LimitDuration, Limits, LimitsError, LimitsHandle, TenantLimits};
+pub use roles::{
+    AppendOutcome, ExemplarSeries, MetadataEntry, Refusal, RefusalKind, SelectLimits, SelectRequest,
+    ShardClient, ShardError, ShardId, ShardStats, WriteSink,
+};
+pub use status::ErrorClass;
+pub use write::{RefusedSeries, SeriesWrite, Temporality, WriteError, WriteRequest, WriteSummary};
+pub use write_batch::{
+    BatchHeader, ExemplarView, HistogramView, MalformedBatch, NEW_SERIES_BASE, NewSeriesView, Run,
+    SERIES_DELTA, WriteBatchBuilder, WriteBatchView,
+};

@@ -1,0 +1,15 @@
+//! Scripts in Prometheus' test language, run against anything that stores series and answers queries.
+//!
+//! [`parse_script`] reads a script, [`run_script`] runs it against a [`Target`] and reports each `eval`. [`Memory`] is the target
+//! that this crate's own tests use; an end-to-end test brings one that writes and queries over the network.
+
+mod compare;
+mod memory;
+mod nhcb;
+mod run;
+mod script;
+
+pub use compare::{Answer, AnswerValue};
+pub use memory::{Memory, MemorySource};
+pub use run::{Outcome, Report, Target, TargetQuery, run_script};
+pub use script::{Command, Eval, EvalTime, Expectation, ExpectedSeries, Load, Pattern, ScriptError, parse_script};

@@ -1,0 +1,124 @@
+//! Running a script against a target.
+
+use sextant_model::{Labels, SeriesBuf};
+
+use super::{Answer, AnswerValue, Command, Eval, EvalTime, compare};
+
+/// One query to a target.
+#[derive(Clone, Copy, Debug)]
+pub struct TargetQuery<'a> {
+    /// The expression.
+    pub text: &'a str,
+    /// When it is evaluated.
+    pub time: EvalTime,
+}
+
+/// What stores series and answers queries. Errors are texts: a script compares them.
+pub trait Target {
+    /// Drops all data.
+    fn clear(&mut self) -> Result<(), String>;
+
+    /// Adds data; samples of a series may come in several loads, in order of time.
+    fn load(&mut self, series: &[(Labels, SeriesBuf)]) -> Result<(), String>;
+
+    /// Answers a query, or gives its error.
+    fn evaluate(&self, query: &TargetQuery<'_>) -> Result<Answer, String>;
+}
+
+/// What became of one `eval`.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// Its line in the script.
+    pub line: usize,
+    /// The query.
+    pub query: String,
+    /// What was not as expected.
+    pub failure: Option<String>,
+}
+
+/// What became of a script.
+#[derive(Debug, Clone, Default)]
+pub struct Report {
+    /// Each `eval`, in order.
+    pub outcomes: Vec<Outcome>,
+}
+
+impl Report {
+    /// How many passed.
+    pub fn passed(&self) -> usize {
+        self.outcomes.iter().filter(|o| o.failure.is_none()).count()
+    }
+
+    /// Those that failed.
+    pub fn failures(&self) -> impl Iterator<Item = &Outcome> {
+        self.outcomes.iter().filter(|o| o.failure.is_some())
+    }
+}
+
+/// Runs a script from an empty store. An error means that data could not be stored or dropped.
+pub fn run_script(commands: &[Command], target: &mut dyn Target) -> Result<Report, String> {
+    target.clear()?;
+    let mut report = Report::default();
+    for command in commands {
+        match command {
+            Command::Clear => target.clear()?,
+            Command::Load(load) => target.load(&load.series)?,
+            Command::Eval(eval) => report.outcomes.push(Outcome {
+                line: eval.line,
+                query: eval.query.clone(),
+                failure: check(eval, target).err(),
+            }),
+        }
+    }
+    Ok(report)
+}
+
+fn check(eval: &Eval, target: &dyn Target) -> Result<(), String> {
+    let result = target.evaluate(&TargetQuery { text: &eval.query, time: eval.time });
+    let answer = match (&eval.expect.fail, result) {
+        (Some(pattern), Err(text)) => {
+            // Where a text is compared, the rest of our own wording is free.
+            let contained = matches!(pattern, super::Pattern::Text(t) if text.contains(t.as_str()));
+            return if contained || pattern.matches(&text) {
+                Ok(())
+            } else {
+                Err(format!("expected failure {pattern:?}, got {text:?}"))
+            };
+        }
+        (Some(_), Ok(answer)) => return Err(format!("expected a failure, got {:?}", answer.value)),
+        (None, Err(text)) => return Err(format!("failed: {text}")),
+        (None, Ok(answer)) => answer,
+    };
+    compare::check(&eval.expect, eval.time, &answer)?;
+    match eval.time {
+        EvalTime::Instant(at) if !eval.expect.ordered => check_as_range(eval, at, &answer, target),
+        _ => Ok(()),
+    }
+}
+
+/// An instant query must give the same in the middle of a range query, where its type allows one.
+fn check_as_range(eval: &Eval, at: i64, instant: &Answer, target: &dyn Target) -> Result<(), String> {
+    const MINUTE: i64 = 60_000;
+    if matches!(instant.value, AnswerValue::String(_) | AnswerValue::Matrix(_)) {
+        return Ok(());
+    }
+    let time = EvalTime::Range(at - MINUTE, at + MINUTE, MINUTE);
+    let range = target
+        .evaluate(&TargetQuery { text: &eval.query, time })
+        .map_err(|e| format!("as a range query: failed: {e}"))?;
+    let AnswerValue::Matrix(series) = range.value else { return Err("a range query without a matrix".to_owned()) };
+    let mut vector: Vec<(Labels, crate::Cell)> = series
+        .into_iter()
+        .filter_map(|(labels, points)| {
+            points.into_iter().find(|(t, _)| *t == at).map(|(_, cell)| (labels, cell))
+        })
+        .collect();
+    let value = match (&instant.value, vector.pop()) {
+        (AnswerValue::Scalar(_), Some((_, crate::Cell::Float(v)))) => AnswerValue::Scalar(v),
+        (_, last) => {
+            vector.extend(last);
+            AnswerValue::Vector(vector)
+        }
+    };
+    compare::check_value(&eval.expect, eval.time, &value).map_err(|e| format!("as a range query: {e}"))
+}

@@ -1,0 +1,3 @@
+//! Conformance scripts, engine suites, and the twin.
+
+mod scripts;

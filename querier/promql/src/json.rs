@@ -1,0 +1,131 @@
+//! Trees as JSON, in the shape of Prometheus' `/api/v1/parse_query`.
+
+use sextant_model::Matcher;
+use serde_json::{Value, json};
+
+use crate::{
+    ast::{AggregateExpr, AtModifier, BinaryExpr, CallExpr, Expr, SubqueryExpr, VectorMatching, VectorSelector},
+    number::format_float,
+};
+
+/// The `data` of a `parse_query` answer. Durations are milliseconds; those that only a query's times resolve are 0.
+pub fn to_json(expr: &Expr) -> Value {
+    match expr {
+        Expr::NumberLiteral(e) => json!({"type": "numberLiteral", "val": format_float(e.val)}),
+        Expr::StringLiteral(e) => json!({"type": "stringLiteral", "val": e.val}),
+        Expr::VectorSelector(e) => selector("vectorSelector", e),
+        Expr::MatrixSelector(e) => {
+            let mut value = selector("matrixSelector", &e.selector);
+            value["range"] = json!(e.range_ms);
+            value
+        }
+        Expr::Subquery(e) => subquery(e),
+        Expr::Call(e) => call(e),
+        Expr::Aggregate(e) => aggregate(e),
+        Expr::Binary(e) => binary(e),
+        Expr::Unary(e) => {
+            let op = if e.negative { "-" } else { "+" };
+            json!({"type": "unaryExpr", "op": op, "expr": to_json(&e.expr)})
+        }
+        Expr::Paren(e) => json!({"type": "parenExpr", "expr": to_json(&e.expr)}),
+    }
+}
+
+fn selector(kind: &str, e: &VectorSelector) -> Value {
+    json!({
+        "type": kind,
+        "name": e.name.as_deref().unwrap_or_default(),
+        "offset": e.offset_ms,
+        "matchers": e.matchers.iter().map(matcher).collect::<Vec<_>>(),
+        "timestamp": timestamp(e.at),
+        "startOrEnd": start_or_end(e.at),
+        "anchored": e.anchored,
+        "smoothed": e.smoothed,
+    })
+}
+
+fn matcher(m: &Matcher) -> Value {
+    json!({"name": m.name, "value": m.value, "type": m.op.to_string()})
+}
+
+fn timestamp(at: Option<AtModifier>) -> Option<i64> {
+    match at {
+        Some(AtModifier::Timestamp(ms)) => Some(ms),
+        _ => None,
+    }
+}
+
+fn start_or_end(at: Option<AtModifier>) -> Option<&'static str> {
+    match at {
+        Some(AtModifier::Start) => Some("start"),
+        Some(AtModifier::End) => Some("end"),
+        _ => None,
+    }
+}
+
+fn subquery(e: &SubqueryExpr) -> Value {
+    json!({
+        "type": "subquery",
+        "expr": to_json(&e.expr),
+        "range": e.range_ms,
+        "offset": e.offset_ms,
+        "step": e.step_ms.unwrap_or_default(),
+        "timestamp": timestamp(e.at),
+        "startOrEnd": start_or_end(e.at),
+    })
+}
+
+fn call(e: &CallExpr) -> Value {
+    let arg_types: Vec<&str> = e.func.arg_types.iter().map(|t| t.as_str()).collect();
+    json!({
+        "type": "call",
+        "func": {
+            "name": e.func.name,
+            "argTypes": arg_types,
+            "variadic": e.func.variadic,
+            "returnType": e.func.return_type.as_str(),
+        },
+        "args": e.args.iter().map(to_json).collect::<Vec<_>>(),
+    })
+}
+
+fn aggregate(e: &AggregateExpr) -> Value {
+    json!({
+        "type": "aggregation",
+        "op": e.op.as_str(),
+        "expr": to_json(&e.expr),
+        "param": e.param.as_ref().map(to_json),
+        "grouping": e.grouping,
+        "without": e.without,
+    })
+}
+
+fn binary(e: &BinaryExpr) -> Value {
+    json!({
+        "type": "binaryExpr",
+        "op": e.op.as_str(),
+        "lhs": to_json(&e.lhs),
+        "rhs": to_json(&e.rhs),
+        "matching": e.matching.as_ref().map(matching),
+        "bool": e.return_bool,
+    })
+}
+
+fn matching(m: &VectorMatching) -> Value {
+    json!({
+        "card": m.card.as_str(),
+        "labels": m.labels,
+        "on": m.on,
+        "include": m.include,
+        "fillValues": {"lhs": fill(m.fill_lhs), "rhs": fill(m.fill_rhs)},
+    })
+}
+
+/// A number where JSON has it, else its text: JSON knows neither infinities nor NaN.
+fn fill(value: Option<f64>) -> Value {
+    match value {
+        None => Value::Null,
+        Some(v) if v.is_finite() => json!(v),
+        Some(v) => json!(format_float(v)),
+    }
+}

@@ -1,0 +1,13 @@
+//! Tests of the parser: the shared conformance suites, bad input, bounds, and properties.
+
+mod bounds;
+mod durations;
+mod expressions;
+mod lexer;
+mod notation;
+mod options;
+mod printing;
+mod properties;
+mod queries;
+mod suite;
+mod tree;

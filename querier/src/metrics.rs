@@ -1,0 +1,67 @@
+//! The querier's own metrics.
+
+use std::{
+    fmt::Write,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+/// Languages that queries come in.
+#[derive(Clone, Copy, Debug)]
+pub enum Language {
+    /// PromQL.
+    PromQl,
+    /// SQL.
+    Sql,
+}
+
+/// Counters; all monotonic but `running`.
+#[derive(Debug, Default)]
+pub struct QuerierMetrics {
+    queries: [AtomicU64; 2],
+    failed: [AtomicU64; 2],
+    seconds_micros: [AtomicU64; 2],
+    running: AtomicU64,
+}
+
+impl QuerierMetrics {
+    /// A query begins to run.
+    pub fn begin(&self) {
+        self.running.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A query has ended.
+    pub fn end(&self, language: Language, took: Duration, ok: bool) {
+        let i = language as usize;
+        self.running.fetch_sub(1, Ordering::Relaxed);
+        self.queries[i].fetch_add(1, Ordering::Relaxed);
+        self.seconds_micros[i].fetch_add(took.as_micros() as u64, Ordering::Relaxed);
+        if !ok {
+            self.failed[i].fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Appends Prometheus text.
+    pub fn render(&self, out: &mut String) {
+        let names = ["promql", "sql"];
+        let mut family = |name: &str, kind: &str, help: &str, value: &dyn Fn(usize) -> String| {
+            let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
+            for (i, language) in names.iter().enumerate() {
+                let _ = writeln!(out, "{name}{{language=\"{language}\"}} {}", value(i));
+            }
+        };
+        let load = |a: &AtomicU64| a.load(Ordering::Relaxed);
+        family("sextant_querier_queries_total", "counter", "Queries that have ended.", &|i| load(&self.queries[i]).to_string());
+        family("sextant_querier_queries_failed_total", "counter", "Queries that ended with an error.", &|i| {
+            load(&self.failed[i]).to_string()
+        });
+        family("sextant_querier_query_seconds_total", "counter", "Time spent in queries, waiting included.", &|i| {
+            (load(&self.seconds_micros[i]) as f64 / 1e6).to_string()
+        });
+        let _ = writeln!(
+            out,
+            "# HELP sextant_querier_queries_running Queries that run now.\n# TYPE sextant_querier_queries_running gauge\nsextant_querier_queries_running {}",
+            load(&self.running)
+        );
+    }
+}

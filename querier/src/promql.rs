@@ -1,0 +1,101 @@
+//! PromQL as DataFusion plans: operators of `sextant-promql-eval` as plan nodes whose batches are columns of series.
+//!
+//! `logical` makes a logical plan of an operator tree, `physical` its execution plan, `batch` is the form in which values travel,
+//! `state` is what the operators of one query share.
+
+mod batch;
+mod logical;
+mod physical;
+mod state;
+
+use std::sync::Arc;
+
+use datafusion::{
+    execution::{context::SessionState, session_state::SessionStateBuilder},
+    physical_plan::{ExecutionPlan, displayable},
+    physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner},
+    prelude::SessionConfig,
+};
+use futures::TryStreamExt;
+use sextant_promql_eval::{Plan, QueryResult, finish};
+
+use self::{
+    batch::{concat, from_batch},
+    logical::{kind_of, logical_plan},
+    physical::PromPlanner,
+};
+pub use self::state::QueryState;
+use crate::error::QueryError;
+
+/// The session that PromQL plans are made and run in.
+#[derive(Clone)]
+pub struct PromSession(Arc<SessionState>);
+
+impl PromSession {
+    /// A session whose plans use so many partitions.
+    pub fn new(partitions: usize) -> Self {
+        let config = SessionConfig::new().with_target_partitions(partitions.max(1));
+        // The operators bring their own partitioning; of DataFusion's optimiser only what keeps a plan valid is needed.
+        let state = SessionStateBuilder::new()
+            .with_config(config)
+            .with_optimizer_rules(Vec::new())
+            .with_physical_optimizer_rules(Vec::new())
+            .build();
+        Self(Arc::new(state))
+    }
+
+    async fn physical(&self, plan: &Plan, state: &Arc<QueryState>) -> Result<Arc<dyn ExecutionPlan>, QueryError> {
+        let logical = logical_plan(&plan.root, state)?;
+        let planner = DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(PromPlanner)]);
+        Ok(planner.create_physical_plan(&logical, &self.0).await?)
+    }
+
+    /// Runs a plan.
+    pub async fn run(&self, plan: &Plan, state: &Arc<QueryState>) -> Result<QueryResult, QueryError> {
+        let physical = self.physical(plan, state).await?;
+        self.run_physical(plan, state, physical).await
+    }
+
+    async fn run_physical(
+        &self,
+        plan: &Plan,
+        state: &Arc<QueryState>,
+        physical: Arc<dyn ExecutionPlan>,
+    ) -> Result<QueryResult, QueryError> {
+        let context = self.0.task_ctx();
+        let kind = kind_of(&plan.root);
+        let partitions = physical.properties().output_partitioning().partition_count();
+        let mut tasks = tokio::task::JoinSet::new();
+        for p in 0..partitions {
+            let mut stream = physical.execute(p, context.clone())?;
+            let (state, steps) = (state.clone(), plan.root.steps);
+            tasks.spawn(async move {
+                let mut values = Vec::new();
+                while let Some(batch) = stream.try_next().await? {
+                    values.push(from_batch(&batch, kind, steps, &state.labels)?);
+                }
+                Ok::<_, QueryError>((p, values))
+            });
+        }
+        let mut parts = Vec::with_capacity(partitions);
+        while let Some(done) = tasks.join_next().await {
+            parts.push(done.map_err(|e| QueryError::Internal(e.to_string()))??);
+        }
+        parts.sort_by_key(|(p, _)| *p);
+        let value = concat(parts.into_iter().flat_map(|(_, v)| v).collect(), kind, plan.root.steps)?;
+        Ok(finish(plan, value)?)
+    }
+
+    /// The execution plan as text, with the rows of each operator where it has been run.
+    pub async fn explain(&self, plan: &Plan, state: &Arc<QueryState>) -> Result<String, QueryError> {
+        let physical = self.physical(plan, state).await?;
+        self.run_physical(plan, state, physical.clone()).await?;
+        Ok(datafusion::physical_plan::display::DisplayableExecutionPlan::with_metrics(physical.as_ref()).indent(true).to_string())
+    }
+
+    /// The execution plan as text, without running it.
+    pub async fn describe(&self, plan: &Plan, state: &Arc<QueryState>) -> Result<String, QueryError> {
+        let physical = self.physical(plan, state).await?;
+        Ok(displayable(physical.as_ref()).indent(true).to_string())
+    }
+}

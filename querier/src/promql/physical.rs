@@ -1,0 +1,364 @@
+//! PromQL operators as execution plans.
+//!
+//! A leaf splits its series over partitions and cuts each into chunks that fit a core's cache. Per-series operators work chunk by
+//! chunk in the partition of their input. Aggregations add chunks to one partial result per partition, each partition on a task of
+//! its own, and merge them in order of partition, so that the answer does not depend on timing. Operators that need
+//! whole inputs gather them.
+
+use std::{fmt, sync::Arc};
+
+use arrow_array::{Array, ListArray, RecordBatch};
+use async_trait::async_trait;
+use datafusion::{
+    common::{Result, tree_node::TreeNodeRecursion},
+    execution::{SendableRecordBatchStream, TaskContext, context::SessionState},
+    logical_expr::{LogicalPlan, UserDefinedLogicalNode},
+    physical_expr::{EquivalenceProperties, Partitioning, PhysicalExpr},
+    physical_plan::{
+        DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties,
+        execution_plan::{Boundedness, EmissionType},
+        metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet},
+        stream::RecordBatchStreamAdapter,
+    },
+    physical_planner::{ExtensionPlanner, PhysicalPlanner},
+};
+use futures::{StreamExt, TryStreamExt, stream};
+use sextant_promql_eval::{Node, Partial, Split, Value};
+use tokio::sync::OnceCell;
+
+use super::{
+    batch::{ValueKind, concat, from_batch, to_batch},
+    logical::{PromNode, kind_of},
+    state::QueryState,
+};
+use crate::error::QueryError;
+
+/// About how many samples a chunk of raw series has: 16 bytes each, so that a chunk stays in a core's cache.
+const CHUNK_SAMPLES: usize = 32_768;
+
+/// One PromQL operator.
+pub struct PromExec {
+    node: Arc<Node>,
+    kind: ValueKind,
+    state: Arc<QueryState>,
+    children: Vec<Arc<dyn ExecutionPlan>>,
+    /// The inputs behind the first of a per-series operator: scalars, the same for every chunk.
+    others: Arc<OnceCell<Vec<Value>>>,
+    properties: Arc<PlanProperties>,
+    metrics: ExecutionPlanMetricsSet,
+}
+
+impl PromExec {
+    /// An operator over its inputs' plans; leaves are split into `partitions`.
+    pub fn new(
+        node: Arc<Node>,
+        state: Arc<QueryState>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+        partitions: usize,
+    ) -> Self {
+        let kind = kind_of(&node);
+        let partitions = match node.split() {
+            Split::Leaf if kind == ValueKind::Series => partitions.max(1),
+            Split::PerSeries => children.first().map_or(1, partition_count),
+            _ => 1,
+        };
+        let properties = Arc::new(PlanProperties::new(
+            EquivalenceProperties::new(kind.schema()),
+            Partitioning::UnknownPartitioning(partitions),
+            EmissionType::Incremental,
+            Boundedness::Bounded,
+        ));
+        Self {
+            node,
+            kind,
+            state,
+            children,
+            others: Arc::default(),
+            properties,
+            metrics: ExecutionPlanMetricsSet::new(),
+        }
+    }
+
+    fn input(&self, i: usize, context: &Arc<TaskContext>) -> Result<Input> {
+        let plan = &self.children[i];
+        let child = &self.node.children[i];
+        let streams =
+            (0..partition_count(plan)).map(|p| plan.execute(p, context.clone())).collect::<Result<Vec<_>>>()?;
+        Ok(Input { streams, node: child.clone(), kind: kind_of(child), state: self.state.clone() })
+    }
+}
+
+fn partition_count(plan: &Arc<dyn ExecutionPlan>) -> usize {
+    plan.properties().output_partitioning().partition_count()
+}
+
+/// The streams of one input.
+struct Input {
+    streams: Vec<SendableRecordBatchStream>,
+    node: Arc<Node>,
+    kind: ValueKind,
+    state: Arc<QueryState>,
+}
+
+impl Input {
+    /// The whole input as one value; partitions are read concurrently and put behind each other in order.
+    async fn gather(self) -> Result<Value, QueryError> {
+        let Self { streams, node, kind, state } = self;
+        let mut tasks = tokio::task::JoinSet::new();
+        let count = streams.len();
+        for (p, mut stream) in streams.into_iter().enumerate() {
+            let (node, state) = (node.clone(), state.clone());
+            let read = async move {
+                let mut values = Vec::new();
+                while let Some(batch) = stream.try_next().await? {
+                    values.push(from_batch(&batch, kind, node.steps, &state.labels)?);
+                }
+                Ok::<_, QueryError>((p, values))
+            };
+            if count == 1 {
+                return concat(read.await?.1, kind, node.steps);
+            }
+            tasks.spawn(read);
+        }
+        let mut parts: Vec<(usize, Vec<Value>)> = Vec::with_capacity(count);
+        while let Some(done) = tasks.join_next().await {
+            parts.push(done.map_err(|e| QueryError::Internal(e.to_string()))??);
+        }
+        parts.sort_by_key(|(p, _)| *p);
+        concat(parts.into_iter().flat_map(|(_, v)| v).collect(), kind, node.steps)
+    }
+}
+
+/// Samples that count against the query's budget while the value lives; leaves are counted when they are read.
+fn held(value: &Value) -> usize {
+    match value {
+        Value::Series(_) => 0,
+        other => other.sample_count(),
+    }
+}
+
+/// Applies an operator and keeps the sample budget.
+fn apply(node: &Node, state: &QueryState, inputs: Vec<Value>, released: usize) -> Result<RecordBatch, QueryError> {
+    let value = node.apply(inputs, &state.context)?;
+    emit(state, value, released)
+}
+
+fn emit(state: &QueryState, value: Value, released: usize) -> Result<RecordBatch, QueryError> {
+    state.context.hold(held(&value))?;
+    state.context.release(released);
+    to_batch(value, &state.labels)
+}
+
+impl fmt::Debug for PromExec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PromExec({})", self.node.describe())
+    }
+}
+
+impl DisplayAs for PromExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PromExec: {}, partitions={}", self.node.describe(), self.properties.partitioning.partition_count())
+    }
+}
+
+impl ExecutionPlan for PromExec {
+    fn name(&self) -> &str {
+        "PromExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        self.children.iter().collect()
+    }
+
+    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
+        vec![false; self.children.len()]
+    }
+
+    fn apply_expressions(
+        &self,
+        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+        let partitions = self.properties.partitioning.partition_count();
+        Ok(Arc::new(Self::new(self.node.clone(), self.state.clone(), children, partitions)))
+    }
+
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let (node, state, kind) = (self.node.clone(), self.state.clone(), self.kind);
+        let baseline = BaselineMetrics::new(&self.metrics, partition);
+        let batches = match node.split() {
+            Split::Leaf if kind == ValueKind::Series => {
+                let partitions = self.properties.partitioning.partition_count();
+                stream::once(async move { leaf_chunks(&node, &state, partition, partitions).await })
+                    .map_ok(|chunks| stream::iter(chunks.into_iter().map(Ok::<_, QueryError>)))
+                    .try_flatten()
+                    .boxed()
+            }
+            Split::Leaf => stream::once(async move { apply(&node, &state, Vec::new(), 0) }).boxed(),
+            Split::PerSeries => {
+                let input = self.children[0].execute(partition, context.clone())?;
+                let others = (1..self.children.len()).map(|i| self.input(i, &context)).collect::<Result<Vec<_>>>()?;
+                per_series(node, state, input, others, self.others.clone()).boxed()
+            }
+            Split::Partial => {
+                let input = self.input(0, &context)?;
+                stream::once(aggregate(node, state, input)).boxed()
+            }
+            Split::Whole => {
+                let inputs =
+                    (0..self.children.len()).map(|i| self.input(i, &context)).collect::<Result<Vec<_>>>()?;
+                stream::once(async move {
+                    let values = futures::future::try_join_all(inputs.into_iter().map(Input::gather)).await?;
+                    let released = values.iter().map(held).sum();
+                    apply(&node, &state, values, released)
+                })
+                .boxed()
+            }
+        };
+        let counted = batches.map_err(Into::into).inspect_ok(move |b: &RecordBatch| {
+            baseline.record_output(b.num_rows());
+        });
+        Ok(Box::pin(RecordBatchStreamAdapter::new(kind.schema(), counted)))
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.metrics.clone_inner())
+    }
+}
+
+/// One partition's part of a leaf, cut into chunks.
+async fn leaf_chunks(
+    node: &Node,
+    state: &QueryState,
+    partition: usize,
+    partitions: usize,
+) -> Result<Vec<RecordBatch>, QueryError> {
+    let select = node.as_select().ok_or_else(|| QueryError::Internal("a leaf without a selector".into()))?;
+    let batch = state.leaf(select).await?;
+    let rows = batch.num_rows();
+    let (from, to) = (rows * partition / partitions, rows * (partition + 1) / partitions);
+    let offsets = |column: usize| batch.column(column).as_any().downcast_ref::<ListArray>().map(|l| l.value_offsets().to_vec());
+    let (Some(floats), Some(histograms)) = (offsets(2), offsets(5)) else {
+        return Err(QueryError::Internal("a leaf's batch has other columns".into()));
+    };
+    let samples = |a: usize, b: usize| (floats[b] - floats[a] + (histograms[b] - histograms[a]) * 16) as usize;
+    let mut chunks = Vec::new();
+    let mut begin = from;
+    for row in from..to {
+        if samples(begin, row + 1) > CHUNK_SAMPLES && row > begin {
+            chunks.push(batch.slice(begin, row - begin));
+            begin = row;
+        }
+    }
+    if begin < to {
+        chunks.push(batch.slice(begin, to - begin));
+    }
+    Ok(chunks)
+}
+
+fn per_series(
+    node: Arc<Node>,
+    state: Arc<QueryState>,
+    input: SendableRecordBatchStream,
+    others: Vec<Input>,
+    cell: Arc<OnceCell<Vec<Value>>>,
+) -> impl futures::Stream<Item = Result<RecordBatch, QueryError>> + Send {
+    let child = node.children[0].clone();
+    let kind = kind_of(&child);
+    let scalars = async move {
+        let gather = async { futures::future::try_join_all(others.into_iter().map(Input::gather)).await };
+        cell.get_or_try_init(|| gather).await.cloned()
+    };
+    stream::once(scalars)
+        .map_ok(move |scalars| {
+            let (node, state, child) = (node.clone(), state.clone(), child.clone());
+            input_stream(input).and_then(move |batch| {
+                let result = from_batch(&batch, kind, child.steps, &state.labels).and_then(|value| {
+                    let released = held(&value);
+                    let inputs = std::iter::once(value).chain(scalars.iter().cloned()).collect();
+                    apply(&node, &state, inputs, released)
+                });
+                std::future::ready(result)
+            })
+        })
+        .try_flatten()
+}
+
+fn input_stream(
+    stream: SendableRecordBatchStream,
+) -> impl futures::Stream<Item = Result<RecordBatch, QueryError>> + Send {
+    stream.map_err(QueryError::from)
+}
+
+/// A partial result per partition, merged in order.
+async fn aggregate(node: Arc<Node>, state: Arc<QueryState>, input: Input) -> Result<RecordBatch, QueryError> {
+    let Input { streams, node: child, kind, .. } = input;
+    let count = streams.len();
+    let mut tasks = tokio::task::JoinSet::new();
+    let mut parts: Vec<(usize, Partial)> = Vec::with_capacity(count);
+    for (p, stream) in streams.into_iter().enumerate() {
+        let part = partial(node.clone(), state.clone(), child.clone(), kind, stream);
+        if count == 1 {
+            parts.push((p, part.await?));
+        } else {
+            tasks.spawn(async move { part.await.map(|r| (p, r)) });
+        }
+    }
+    while let Some(done) = tasks.join_next().await {
+        parts.push(done.map_err(|e| QueryError::Internal(e.to_string()))??);
+    }
+    parts.sort_by_key(|(p, _)| *p);
+    let mut merged = node.new_partial()?;
+    for (_, part) in parts {
+        merged.merge(part, &state.context)?;
+    }
+    let value = node.finish(merged, &state.context)?;
+    emit(&state, value, 0)
+}
+
+async fn partial(
+    node: Arc<Node>,
+    state: Arc<QueryState>,
+    child: Arc<Node>,
+    kind: ValueKind,
+    mut stream: SendableRecordBatchStream,
+) -> Result<Partial, QueryError> {
+    let mut into = node.new_partial()?;
+    while let Some(batch) = stream.try_next().await? {
+        let value = from_batch(&batch, kind, child.steps, &state.labels)?;
+        let released = held(&value);
+        let Value::Vector(block) = value else {
+            return Err(QueryError::Internal("an aggregation's input is not a vector".into()));
+        };
+        node.partial(&mut into, block, &state.context)?;
+        state.context.release(released);
+    }
+    Ok(into)
+}
+
+/// Turns [`PromNode`]s into [`PromExec`]s.
+#[derive(Debug)]
+pub struct PromPlanner;
+
+#[async_trait]
+impl ExtensionPlanner for PromPlanner {
+    async fn plan_extension(
+        &self,
+        _: &dyn PhysicalPlanner,
+        node: &dyn UserDefinedLogicalNode,
+        _: &[&LogicalPlan],
+        inputs: &[Arc<dyn ExecutionPlan>],
+        session: &SessionState,
+    ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+        let Some(prom) = (node as &dyn std::any::Any).downcast_ref::<PromNode>() else { return Ok(None) };
+        let partitions = session.config().target_partitions();
+        Ok(Some(Arc::new(PromExec::new(prom.node.clone(), prom.state.clone(), inputs.to_vec(), partitions))))
+    }
+}

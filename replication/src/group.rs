@@ -1,0 +1,494 @@
+//! A replicated group: one Raft instance over the node's log store.
+//!
+//! # Constraints
+//!
+//! * A proposal is acknowledged when its entry is on the disks of a majority and applied here, never earlier.
+//! * `open` returns a state that includes every committed entry of the log; replay holds a bounded number of bytes.
+//! * Raft's snapshots are not used. The log is purged behind checkpoints, which the owner makes when the state before an index
+//!   is safe elsewhere.
+//!
+//! # Recovery
+//!
+//! Checkpoint, then the entries behind it. In a group whose only voter is this node every entry on disk is committed, since
+//! no other node can have a different one; otherwise entries beyond the last known commit position wait for a leader.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::Ordering,
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use openraft::{
+    Config, EntryPayload, Raft, ServerState, SnapshotPolicy,
+    raft::{AppendEntriesResponse, VoteResponse},
+};
+use parking_lot::Mutex;
+use tokio::{
+    sync::{Notify, Semaphore, mpsc, oneshot},
+    task::JoinHandle,
+};
+
+use crate::{
+    AppendReply, AppendRequest, BallotReply, BallotRequest, Bootstrap, CheckpointError, GroupId, GroupOptions,
+    LogStore, Member, NoAnswer, NodeId, OpenError, ProposeError, StateMachine, StoreError, SyncMode,
+    applier::{Applier, Progress},
+    checkpoint::{self, Position},
+    network::GroupNetwork,
+    proposer::{Proposal, Proposer},
+    raft_log::RaftLog,
+    store::GroupLog,
+    types::{LogId, StoredMembership, TypeConfig},
+};
+
+/// How long opening a group with one voter may wait for its own election. It takes two syncs; the bound only turns a hanging
+/// disk into an error.
+const ELECTION_WAIT: Duration = Duration::from_secs(60);
+/// How long a checkpoint waits for the log to be purged behind it.
+const PURGE_WAIT: Duration = Duration::from_secs(10);
+
+/// A handle of an open group. Clones are handles of the same group, which is shut down with the last of them.
+pub struct Group<S: StateMachine> {
+    inner: Arc<Inner<S>>,
+}
+
+impl<S: StateMachine> Clone for Group<S> {
+    fn clone(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner) }
+    }
+}
+
+struct Inner<S: StateMachine> {
+    id: GroupId,
+    node: NodeId,
+    store: LogStore,
+    log: Arc<GroupLog>,
+    machine: Arc<S>,
+    progress: Arc<Progress>,
+    raft: Raft<TypeConfig>,
+    payload_bytes_max: usize,
+    tx: mpsc::UnboundedSender<Proposal<S::Output>>,
+    /// One permit per KiB of `queue_bytes_max`.
+    queue_room: Arc<Semaphore>,
+    queue_permits: u32,
+    stop: Arc<Notify>,
+    proposer: Mutex<Option<JoinHandle<()>>>,
+    /// Checkpoints are written one after the other.
+    checkpointing: tokio::sync::Mutex<()>,
+    _lease: Arc<Lease>,
+}
+
+/// Marks the group as open until Raft has stopped.
+struct Lease(Arc<GroupLog>);
+
+impl Lease {
+    fn take(log: &Arc<GroupLog>) -> Result<Self, OpenError> {
+        let was_open = log.in_use.swap(true, Ordering::AcqRel);
+        if was_open { Err(OpenError::AlreadyOpen(log.id)) } else { Ok(Self(Arc::clone(log))) }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.0.in_use.store(false, Ordering::Release);
+    }
+}
+
+/// Figures of a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupMetrics {
+    /// Raft's term.
+    pub term: u64,
+    /// The leader, as far as this node knows.
+    pub leader: Option<NodeId>,
+    /// Index of the last entry in the log.
+    pub last_log: Option<u64>,
+    /// Index of the last applied entry.
+    pub last_applied: u64,
+    /// Index up to which the log is purged.
+    pub purged: Option<u64>,
+    /// Index of the last checkpoint.
+    pub checkpoint: Option<u64>,
+    /// Voters of the last known membership.
+    pub voters: Vec<NodeId>,
+    /// Payload bytes that wait or are on their way, rounded up to KiB each.
+    pub queued_bytes: u64,
+    /// Why the group stopped.
+    pub stopped: Option<String>,
+}
+
+impl<S: StateMachine> Group<S> {
+    /// Opens a group and returns when every committed entry of its log is applied to `machine`. A group with this node as its
+    /// only voter is its leader by then. Must be called within a tokio runtime.
+    pub async fn open(
+        store: &LogStore,
+        id: GroupId,
+        node: NodeId,
+        machine: Arc<S>,
+        options: GroupOptions,
+    ) -> Result<Self, OpenError> {
+        let log = store.group(id);
+        let lease = Arc::new(Lease::take(&log)?);
+        let raft_error = |reason: String| OpenError::Raft { group: id, reason };
+
+        let restored = {
+            let (store, machine) = (store.clone(), Arc::clone(&machine));
+            blocking(move || restore(&store, id, &*machine)).await.map_err(raft_error)??
+        };
+        let progress = Arc::new(Progress::new(restored));
+        let applier = Applier {
+            store: store.clone(),
+            group: Arc::clone(&log),
+            machine: Arc::clone(&machine) as _,
+            progress: Arc::clone(&progress),
+        };
+        {
+            let (applier, bytes_max) = (applier.clone(), options.replay_bytes_max);
+            blocking(move || replay(&applier, node, bytes_max)).await.map_err(raft_error)??;
+        }
+
+        let raft_log = RaftLog { store: store.clone(), group: Arc::clone(&log) };
+        let network = GroupNetwork { group: id, network: Arc::clone(&options.network) };
+        let config = Arc::new(raft_config(id, options.heartbeat_interval_ms).map_err(raft_error)?);
+        let raft = Raft::new(node, config, network, raft_log, applier).await;
+        let raft = raft.map_err(|e| raft_error(e.to_string()))?;
+        if let Err(reason) = lead_if_alone(&raft, &log, node, &options.bootstrap, store.options().sync).await {
+            let _ = raft.shutdown().await;
+            return Err(raft_error(store.poisoned().unwrap_or(reason)));
+        }
+        // A crash may have come between the last checkpoint and the purge behind it.
+        if let Some(done) = progress.checkpoint() {
+            raft.trigger().purge_log(done.index).await.map_err(|e| raft_error(e.to_string()))?;
+        }
+
+        let (tx, rx) = mpsc::unbounded_channel();
+        let stop = Arc::new(Notify::new());
+        let queue_permits = (options.queue_bytes_max / 1024).clamp(1, 1 << 30) as u32;
+        let payload_bytes_max = store.options().record_bytes_max() - 1024;
+        let proposer =
+            Proposer::<S>::new(raft.clone(), store.clone(), options, rx, Arc::clone(&stop));
+        let held = Arc::clone(&lease);
+        let proposer = tokio::spawn(async move {
+            proposer.run().await;
+            drop(held);
+        });
+        let inner = Inner {
+            id,
+            node,
+            store: store.clone(),
+            log,
+            machine,
+            progress,
+            raft,
+            payload_bytes_max,
+            tx,
+            queue_room: Arc::new(Semaphore::new(queue_permits as usize)),
+            queue_permits,
+            stop,
+            proposer: Mutex::new(Some(proposer)),
+            checkpointing: tokio::sync::Mutex::new(()),
+            _lease: lease,
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Resolves with the state machine's output when the payload is committed (synced by a majority) and applied here. It may
+    /// share its Raft entry, and so its index, with other payloads. Waits while the group's queue is full.
+    ///
+    /// Dropping the future does not take the payload back.
+    pub async fn propose(&self, payload: Bytes) -> Result<S::Output, ProposeError> {
+        self.send(payload, false).await
+    }
+
+    /// Like [`Group::propose`], but the payload is the only one of its Raft entry, so that the entry's index stands for it
+    /// alone; and the bound of the log's size does not apply to it.
+    pub async fn propose_alone(&self, payload: Bytes) -> Result<S::Output, ProposeError> {
+        self.send(payload, true).await
+    }
+
+    async fn send(&self, payload: Bytes, alone: bool) -> Result<S::Output, ProposeError> {
+        let inner = &self.inner;
+        let (bytes, max) = (payload.len(), inner.payload_bytes_max);
+        if bytes > max {
+            return Err(ProposeError::TooLarge { bytes, max });
+        }
+        // At least one permit each also bounds the number of waiting payloads.
+        let permits = ((bytes / 1024 + 1) as u32).min(inner.queue_permits);
+        let room = Arc::clone(&inner.queue_room).acquire_many_owned(permits).await;
+        let Ok(_room) = room else { return Err(ProposeError::ShutDown) };
+        let (done, result) = oneshot::channel();
+        if inner.tx.send(Proposal { payload, alone, done, _room }).is_err() {
+            return Err(ProposeError::ShutDown);
+        }
+        result.await.unwrap_or(Err(ProposeError::ShutDown))
+    }
+
+    /// Replaces the group's checkpoint by `app` at `index`, durably and as a whole, then purges the log up to `index`
+    /// (inclusive). After a restart the state machine gets `app`, then the payloads behind `index`.
+    ///
+    /// Every member makes its own checkpoints. A checkpoint at the index of the last one replaces its bytes.
+    pub async fn checkpoint(&self, index: u64, app: Bytes) -> Result<(), CheckpointError> {
+        let inner = &self.inner;
+        let _one_at_a_time = inner.checkpointing.lock().await;
+        let applied = inner.progress.last_applied();
+        if index > applied {
+            return Err(CheckpointError::NotApplied { index, applied });
+        }
+        let last = inner.progress.checkpoint();
+        let log_id = match last {
+            Some(last) if index < last.index => {
+                return Err(CheckpointError::Backwards { index, last: last.index });
+            }
+            Some(last) if index == last.index => last,
+            _ => self.log_id(index)?,
+        };
+        let position = Position { log_id, membership: inner.progress.membership_at(index) };
+        let (store, id, written) = (inner.store.clone(), inner.id, position.clone());
+        let file = checkpoint::path(store.dir(), id);
+        let write = blocking(move || {
+            checkpoint::write(store.dir(), id, &written, &app, &store.options().fault_hook)
+        });
+        let io_error = |source| CheckpointError::Io { file, source };
+        write.await.map_err(std::io::Error::other).and_then(|r| r).map_err(io_error)?;
+        inner.progress.set_checkpoint(position);
+        if last == Some(log_id) {
+            return Ok(());
+        }
+        self.purge_behind(log_id).await
+    }
+
+    fn log_id(&self, index: u64) -> Result<LogId, CheckpointError> {
+        let found = self.inner.log.state.lock().slot(index).map(|s| s.log_id);
+        found.ok_or_else(|| {
+            let e = std::io::Error::other(format!("entry {index} is not in the log"));
+            StoreError::io("making a checkpoint", e).into()
+        })
+    }
+
+    /// Reports the checkpoint as a snapshot, upon which openraft purges the log.
+    async fn purge_behind(&self, log_id: LogId) -> Result<(), CheckpointError> {
+        let stopped = |e: String| CheckpointError::Stopped(e);
+        self.inner.raft.trigger().snapshot().await.map_err(|e| stopped(e.to_string()))?;
+        let mut metrics = self.inner.raft.metrics();
+        let purged = metrics.wait_for(|m| m.purged >= Some(log_id) || m.running_state.is_err());
+        match tokio::time::timeout(PURGE_WAIT, purged).await {
+            Ok(Ok(m)) => m.running_state.as_ref().map(|_| ()).map_err(|e| stopped(e.to_string())),
+            Ok(Err(_)) => Err(stopped("raft has ended".to_owned())),
+            // A follower still reads those entries: openraft purges them when it is done with them.
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// The state machine.
+    pub fn state_machine(&self) -> &Arc<S> {
+        &self.inner.machine
+    }
+
+    /// The group's id.
+    pub fn id(&self) -> GroupId {
+        self.inner.id
+    }
+
+    /// Whether this node leads the group, as far as it knows. Proposals go to the leader.
+    pub fn is_leader(&self) -> bool {
+        self.inner.raft.metrics().borrow().state == ServerState::Leader
+    }
+
+    /// The leader, as far as this node knows, with its address.
+    pub fn leader(&self) -> Option<(NodeId, Member)> {
+        let metrics = self.inner.raft.metrics();
+        let metrics = metrics.borrow();
+        let id = metrics.current_leader?;
+        Some((id, metrics.membership_config.membership().get_node(&id)?.clone()))
+    }
+
+    /// Raft index of the last applied entry. Not every index holds payloads; index 0 never does.
+    pub fn last_applied(&self) -> u64 {
+        self.inner.progress.last_applied()
+    }
+
+    /// Whether the group still takes proposals. When it does not and was not shut down, its log failed.
+    pub fn is_running(&self) -> bool {
+        !self.inner.tx.is_closed() && self.inner.raft.metrics().borrow().running_state.is_ok()
+    }
+
+    /// Waits until this node becomes the leader or stops being it.
+    pub async fn leadership_changed(&self) {
+        let was = self.is_leader();
+        let mut metrics = self.inner.raft.metrics();
+        // An error means that Raft has ended, which ends leadership too.
+        let _ = metrics.wait_for(|m| (m.state == ServerState::Leader) != was).await;
+    }
+
+    /// Current figures.
+    pub fn metrics(&self) -> GroupMetrics {
+        let metrics = self.inner.raft.metrics();
+        let m = metrics.borrow();
+        let free = self.inner.queue_room.available_permits() as u64;
+        GroupMetrics {
+            term: m.current_term,
+            leader: m.current_leader,
+            last_log: m.last_log_index,
+            last_applied: self.last_applied(),
+            purged: m.purged.map(|p| p.index),
+            checkpoint: self.inner.progress.checkpoint().map(|c| c.index),
+            voters: m.membership_config.membership().voter_ids().collect(),
+            queued_bytes: u64::from(self.inner.queue_permits).saturating_sub(free) * 1024,
+            stopped: m.running_state.as_ref().err().map(ToString::to_string),
+        }
+    }
+
+    /// Takes a log request of another member's [`crate::Network`].
+    pub async fn on_append(&self, request: AppendRequest) -> Result<AppendReply, NoAnswer> {
+        let reply: Result<AppendEntriesResponse<NodeId>, _> = self.inner.raft.append_entries(request).await;
+        reply.map_err(|e| NoAnswer(e.to_string()))
+    }
+
+    /// Takes a vote request of another member's [`crate::Network`].
+    pub async fn on_vote(&self, request: BallotRequest) -> Result<BallotReply, NoAnswer> {
+        let reply: Result<VoteResponse<NodeId>, _> = self.inner.raft.vote(request).await;
+        reply.map_err(|e| NoAnswer(e.to_string()))
+    }
+
+    /// Stops the group: entries on their way are finished, waiting proposals fail. The store stays open.
+    pub async fn shutdown(&self) {
+        self.inner.stop.notify_one();
+        self.inner.queue_room.close();
+        let proposer = self.inner.proposer.lock().take();
+        if let Some(task) = proposer
+            && let Err(error) = task.await
+        {
+            tracing::warn!(group = %self.inner.id, %error, "the proposer did not end in order");
+        }
+    }
+
+    /// This node's id.
+    pub fn node(&self) -> NodeId {
+        self.inner.node
+    }
+}
+
+async fn blocking<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
+    tokio::task::spawn_blocking(f).await.map_err(|e| e.to_string())
+}
+
+fn raft_config(id: GroupId, heartbeat_interval_ms: u64) -> Result<Config, String> {
+    let config = Config {
+        cluster_name: format!("group-{id}"),
+        heartbeat_interval: heartbeat_interval_ms,
+        election_timeout_min: 3 * heartbeat_interval_ms,
+        election_timeout_max: 6 * heartbeat_interval_ms,
+        // Checkpoints replace snapshots, and the log is purged right behind them.
+        snapshot_policy: SnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: 0,
+        purge_batch_size: 1,
+        // Entries are batches; a request is bounded by bytes in the log reader.
+        max_payload_entries: 64,
+        // A checkpoint cannot be sent, so a follower is never given one while the log still has what it needs.
+        replication_lag_threshold: u64::MAX,
+        ..Config::default()
+    };
+    config.validate().map_err(|e| e.to_string())
+}
+
+/// Gives the state machine the checkpoint, if there is one, and checks that the log goes on from it.
+fn restore<S: StateMachine>(store: &LogStore, id: GroupId, machine: &S) -> Result<Option<Position>, OpenError> {
+    let found = checkpoint::read(store.dir(), id)?;
+    let covered = found.as_ref().map(|(position, _)| position.log_id.index);
+    let purged = store.group(id).state.lock().purged.map(|p| p.index);
+    if let Some(purged) = purged
+        && covered.is_none_or(|c| c < purged)
+    {
+        let file = checkpoint::path(store.dir(), id);
+        return Err(OpenError::CheckpointMissing { group: id, purged, file, covered });
+    }
+    let Some((position, app)) = found else { return Ok(None) };
+    let restored = machine.restore(position.log_id.index, &app);
+    restored.map_err(|source| OpenError::Restore { group: id, source })?;
+    Ok(Some(position))
+}
+
+/// Applies the committed entries behind the checkpoint, a bounded number of bytes at a time.
+fn replay(applier: &Applier, node: NodeId, bytes_max: usize) -> Result<(), OpenError> {
+    let group = &applier.group;
+    let (committed, last) = {
+        let state = group.state.lock();
+        (state.committed.map(|c| c.index), state.last_log_id().map(|l| l.index))
+    };
+    let alone = effective_membership(applier)?.membership().voter_ids().eq([node]);
+    let Some(end) = (if alone { last } else { committed.min(last) }) else { return Ok(()) };
+    let raft_error = |reason: String| OpenError::Raft { group: group.id, reason };
+    let mut next = applier.progress.checkpoint().map_or(0, |c| c.index + 1);
+    while next <= end {
+        let entries = applier.store.read_blocking(group, next..end + 1, bytes_max)?;
+        for entry in &entries {
+            if entry.log_id.index != next {
+                return Err(raft_error(format!("entry {next} is missing, found {}", entry.log_id)));
+            }
+            applier.apply_entry(entry).map_err(|e| raft_error(e.to_string()))?;
+            next += 1;
+        }
+        if entries.is_empty() {
+            return Err(raft_error(format!("entry {next} is missing")));
+        }
+    }
+    Ok(())
+}
+
+/// The last membership in the log or, without one, that of the checkpoint.
+fn effective_membership(applier: &Applier) -> Result<StoredMembership, OpenError> {
+    let last = applier.group.state.lock().memberships_from_last().next();
+    if let Some(id) = last {
+        let entries = applier.store.read_blocking(&applier.group, id.index..id.index + 1, usize::MAX)?;
+        if let Some(EntryPayload::Membership(m)) = entries.into_iter().next().map(|e| e.payload) {
+            return Ok(StoredMembership::new(Some(id), m));
+        }
+    }
+    Ok(applier.progress.membership_at(u64::MAX))
+}
+
+/// Bootstraps a new group, and makes this node the leader when it is the only voter.
+async fn lead_if_alone(
+    raft: &Raft<TypeConfig>,
+    log: &GroupLog,
+    node: NodeId,
+    bootstrap: &Bootstrap,
+    sync: SyncMode,
+) -> Result<(), String> {
+    let (vote, is_new) = {
+        let state = log.state.lock();
+        (state.vote, state.vote.is_none() && state.last_log_id().is_none())
+    };
+    if is_new {
+        let members = match bootstrap {
+            Bootstrap::Alone => [(node, Member::default())].into(),
+            Bootstrap::Members(members) => members.clone(),
+            Bootstrap::Join => return Ok(()),
+        };
+        raft.initialize(members).await.map_err(|e| e.to_string())?;
+    }
+    let alone = raft
+        .with_raft_state(move |s| s.membership_state.effective().voter_ids().eq([node]))
+        .await
+        .map_err(|e| e.to_string())?;
+    if !alone {
+        return Ok(());
+    }
+    // openraft takes up a committed vote of its own at once; see `RaftLog::read_vote` for the relaxed mode.
+    let leads = vote.is_some_and(|v| v.committed && v.leader_id.node_id == node) && sync == SyncMode::Always;
+    if !is_new && !leads {
+        raft.trigger().elect().await.map_err(|e| e.to_string())?;
+    }
+    let mut metrics = raft.metrics();
+    let leading = metrics.wait_for(|m| {
+        let caught_up = m.last_applied.map(|l| l.index) >= m.last_log_index;
+        m.running_state.is_err() || (m.state == ServerState::Leader && caught_up)
+    });
+    match tokio::time::timeout(ELECTION_WAIT, leading).await {
+        Ok(Ok(m)) => m.running_state.as_ref().map(|_| ()).map_err(|e| e.to_string()),
+        Ok(Err(_)) => Err("raft has ended".to_owned()),
+        Err(_) => Err(format!("no leader after {ELECTION_WAIT:?}")),
+    }
+}

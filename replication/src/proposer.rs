@@ -1,0 +1,217 @@
+//! Collects waiting payloads into Raft entries.
+//!
+//! openraft 0.9 syncs each append before it goes on, and an entry costs it several hand-overs between tasks. So payloads are
+//! batched above Raft: while an entry is being synced and applied, whatever arrives becomes the next one. One task per group
+//! does this; it starts a second entry beside the first only when enough bytes wait to be worth a sync of their own.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use bytes::Bytes;
+use openraft::{Raft, error::ClientWriteError, raft::ClientWriteResult};
+use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot};
+
+use crate::{
+    GroupOptions, LogStore, ProposeError, StateMachine,
+    store::{NoRoom, Reservation},
+    types::{Batch, Outputs, TypeConfig},
+};
+
+/// A payload that waits for its entry.
+pub(crate) struct Proposal<O> {
+    pub(crate) payload: Bytes,
+    /// Whether it must be the only payload of its entry.
+    pub(crate) alone: bool,
+    pub(crate) done: oneshot::Sender<Result<O, ProposeError>>,
+    pub(crate) _room: OwnedSemaphorePermit,
+}
+
+struct InFlight<O> {
+    result: oneshot::Receiver<ClientWriteResult<TypeConfig>>,
+    waiting: Vec<(oneshot::Sender<Result<O, ProposeError>>, OwnedSemaphorePermit)>,
+    _space: Reservation,
+}
+
+pub(crate) struct Proposer<S: StateMachine> {
+    pub(crate) raft: Raft<TypeConfig>,
+    pub(crate) store: LogStore,
+    pub(crate) options: GroupOptions,
+    pub(crate) rx: mpsc::UnboundedReceiver<Proposal<S::Output>>,
+    pub(crate) stop: Arc<Notify>,
+    waiting: VecDeque<Proposal<S::Output>>,
+    waiting_bytes: usize,
+    in_flight: VecDeque<InFlight<S::Output>>,
+}
+
+/// Messages taken from the channel at once.
+const TAKE_MAX: usize = 256;
+
+impl<S: StateMachine> Proposer<S> {
+    pub(crate) fn new(
+        raft: Raft<TypeConfig>,
+        store: LogStore,
+        options: GroupOptions,
+        rx: mpsc::UnboundedReceiver<Proposal<S::Output>>,
+        stop: Arc<Notify>,
+    ) -> Self {
+        let (waiting, in_flight) = (VecDeque::new(), VecDeque::new());
+        Self { raft, store, options, rx, stop, waiting, waiting_bytes: 0, in_flight }
+    }
+
+    /// Runs until the group is shut down or its last handle is dropped, then stops Raft.
+    pub(crate) async fn run(mut self) {
+        let mut taken = Vec::with_capacity(TAKE_MAX);
+        let mut open = true;
+        while open || !self.in_flight.is_empty() {
+            tokio::select! {
+                biased;
+                () = self.stop.notified(), if open => {
+                    self.rx.close();
+                    open = false;
+                }
+                result = first_result(&mut self.in_flight) => {
+                    if let Some(entry) = self.in_flight.pop_front() {
+                        self.complete(entry, result);
+                    }
+                    // Whoever just got an answer may have the next payload at hand. Letting them run first makes one full entry
+                    // of it instead of an entry of one payload and a full one.
+                    tokio::task::yield_now().await;
+                    while let Ok(proposal) = self.rx.try_recv() {
+                        self.queue(proposal);
+                    }
+                }
+                n = self.rx.recv_many(&mut taken, TAKE_MAX), if open => {
+                    open = n > 0;
+                    taken.drain(..).for_each(|p| self.queue(p));
+                }
+            }
+            if open {
+                self.start_entries().await;
+            }
+        }
+        while let Ok(proposal) = self.rx.try_recv() {
+            self.queue(proposal);
+        }
+        for proposal in self.waiting.drain(..) {
+            let _ = proposal.done.send(Err(ProposeError::ShutDown));
+        }
+        if let Err(error) = self.raft.shutdown().await {
+            tracing::warn!(%error, "raft did not end in order");
+        }
+    }
+
+    fn queue(&mut self, proposal: Proposal<S::Output>) {
+        self.waiting_bytes += proposal.payload.len();
+        self.waiting.push_back(proposal);
+    }
+
+    async fn start_entries(&mut self) {
+        while !self.waiting.is_empty() {
+            let may_start = match self.in_flight.len() {
+                0 => true,
+                1 => self.waiting_bytes >= self.options.pipeline_bytes_min,
+                _ => false,
+            };
+            if !may_start {
+                return;
+            }
+            self.start_entry().await;
+        }
+    }
+
+    /// Takes the payloads of the next entry from the queue.
+    fn next_batch(&mut self) -> (Vec<Bytes>, Vec<(oneshot::Sender<Result<S::Output, ProposeError>>, OwnedSemaphorePermit)>, bool) {
+        let (mut payloads, mut waiting) = (Vec::new(), Vec::new());
+        let mut bytes = 0;
+        let mut alone = false;
+        while let Some(next) = self.waiting.front() {
+            let fits = bytes + next.payload.len() <= self.options.batch_bytes_max
+                && payloads.len() < self.options.batch_payloads_max
+                && !next.alone;
+            if !payloads.is_empty() && !fits {
+                break;
+            }
+            let Some(next) = self.waiting.pop_front() else { break };
+            bytes += next.payload.len();
+            self.waiting_bytes -= next.payload.len();
+            payloads.push(next.payload);
+            waiting.push((next.done, next._room));
+            alone = next.alone;
+            if alone {
+                break;
+            }
+        }
+        (payloads, waiting, alone)
+    }
+
+    async fn start_entry(&mut self) {
+        let (payloads, waiting, alone) = self.next_batch();
+        let bytes = payloads.iter().map(|p| p.len() + 4).sum();
+        let refuse = |waiting: Vec<(oneshot::Sender<_>, _)>, error: &ProposeError| {
+            waiting.into_iter().for_each(|(done, _)| drop(done.send(Err(error.clone()))));
+        };
+        let space = match self.store.reserve(bytes, alone) {
+            Ok(space) => space,
+            Err(NoRoom::Disk(reason)) => return refuse(waiting, &ProposeError::DiskFull(reason)),
+            Err(NoRoom::Log { bytes, max, pinned_by }) => {
+                return refuse(waiting, &ProposeError::LogFull { bytes, max, pinned_by });
+            }
+        };
+        match self.raft.client_write_ff(Batch(payloads.into())).await {
+            Ok(result) => self.in_flight.push_back(InFlight { result, waiting, _space: space }),
+            Err(fatal) => refuse(waiting, &ProposeError::Stopped(fatal.to_string())),
+        }
+    }
+
+    fn complete(
+        &self,
+        entry: InFlight<S::Output>,
+        result: Result<ClientWriteResult<TypeConfig>, oneshot::error::RecvError>,
+    ) {
+        let outputs: Result<Outputs, ProposeError> = match result {
+            Ok(Ok(written)) => Ok(written.data),
+            Ok(Err(ClientWriteError::ForwardToLeader(to))) => Err(ProposeError::NotLeader {
+                leader: to.leader_id,
+                address: to.leader_node.map(|n| n.address),
+            }),
+            Ok(Err(other)) => Err(ProposeError::Unknown(other.to_string())),
+            Err(_) => Err(ProposeError::Unknown(self.why_stopped())),
+        };
+        let outputs = outputs.and_then(|o| {
+            let typed = o.0.and_then(|any| any.downcast::<Vec<S::Output>>().ok());
+            typed.ok_or_else(|| ProposeError::Unknown("the entry gave no outputs".to_owned()))
+        });
+        match outputs {
+            // One output a payload: `Erased::apply_batch` maps them.
+            Ok(outputs) => {
+                for ((done, _), output) in entry.waiting.into_iter().zip(*outputs) {
+                    let _ = done.send(Ok(output));
+                }
+            }
+            Err(error) => {
+                for (done, _) in entry.waiting {
+                    let _ = done.send(Err(error.clone()));
+                }
+            }
+        }
+    }
+
+    fn why_stopped(&self) -> String {
+        if let Some(reason) = self.store.poisoned() {
+            return reason;
+        }
+        match &self.raft.metrics().borrow().running_state {
+            Err(fatal) => fatal.to_string(),
+            Ok(()) => "the group stopped".to_owned(),
+        }
+    }
+}
+
+/// The result of the oldest entry; never ready when there is none. Entries are committed in their order.
+async fn first_result<O>(
+    in_flight: &mut VecDeque<InFlight<O>>,
+) -> Result<ClientWriteResult<TypeConfig>, oneshot::error::RecvError> {
+    match in_flight.front_mut() {
+        Some(entry) => (&mut entry.result).await,
+        None => std::future::pending().await,
+    }
+}

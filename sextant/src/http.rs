@@ -1,0 +1,203 @@
+//! The HTTP surface: who may ask what where. Roles bring their handlers; this module mounts them, tells tenants apart, and compresses.
+
+use std::sync::Arc;
+
+use axum::{
+    Json, Router,
+    body::{Body, Bytes},
+    extract::{DefaultBodyLimit, Request, State},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    middleware::{self, Next},
+    response::{Html, IntoResponse, Response},
+    routing::{any, get, post},
+};
+use sextant_distributor::{Distributor, RemoteWriteHeaders};
+use sextant_ingester::Ingester;
+use sextant_model::TenantId;
+use sextant_proto::ErrorClass;
+use sextant_querier::{
+    Querier,
+    http::{Tenants, prometheus_routes, push_string},
+};
+use serde::Deserialize;
+
+use crate::{overview::Overview, readiness::Readiness};
+
+/// The header that names the tenant.
+pub const TENANT_HEADER: &str = "x-scope-orgid";
+
+/// What handlers share.
+#[derive(Clone)]
+pub struct Surface {
+    /// Takes writes.
+    pub distributor: Arc<Distributor>,
+    /// Flushes.
+    pub ingester: Arc<Ingester>,
+    /// Answers.
+    pub querier: Querier,
+    /// What the page shows.
+    pub overview: Arc<Overview>,
+    /// What `/ready` says.
+    pub ready: Readiness,
+    /// Whether requests must name their tenant.
+    pub multi_tenancy: bool,
+    /// Bytes of a request's body on the wire.
+    pub body_max: usize,
+}
+
+/// Every route.
+pub fn router(surface: Surface) -> Router {
+    let prometheus = prometheus_routes(surface.querier.clone());
+    let write = Router::new()
+        .route("/push", post(remote_write))
+        .route("/write", post(remote_write))
+        .route("/admin/flush", post(flush))
+        .with_state(surface.clone());
+    let api = prometheus.merge(write).layer(middleware::from_fn_with_state(surface.clone(), tenants));
+    let otlp = crate::otlp::routes(surface.distributor.clone())
+        .layer(middleware::from_fn_with_state(surface.clone(), tenants));
+    Router::new()
+        .nest("/api/v1", api.clone())
+        .nest("/prometheus/api/v1", api)
+        .merge(otlp.clone())
+        .nest("/otlp", otlp.clone())
+        .nest("/api/v1/otlp", otlp)
+        .route("/", get(page))
+        .route("/api/v1/overview", get(overview))
+        .route("/metrics", get(metrics))
+        .route("/ready", get(ready))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/-/ready", get(ready))
+        .route("/-/healthy", get(|| async { "ok\n" }))
+        .fallback(any(not_found))
+        .with_state(surface.clone())
+        .layer(DefaultBodyLimit::max(surface.body_max))
+        .layer(tower_http::compression::CompressionLayer::new().gzip(true).zstd(true))
+}
+
+async fn not_found(request: Request) -> Response {
+    (StatusCode::NOT_FOUND, format!("404: no such path: {}\n", request.uri().path())).into_response()
+}
+
+async fn page() -> Html<&'static str> {
+    Html(include_str!("../../ui/index.html"))
+}
+
+async fn overview(State(s): State<Surface>) -> Response {
+    match s.overview.json(&s.ready, s.multi_tenancy).await {
+        Ok(value) => Json(value).into_response(),
+        Err(e) => error(ErrorClass::Internal, &e.to_string()),
+    }
+}
+
+async fn metrics(State(s): State<Surface>) -> Response {
+    let text = s.overview.metrics();
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+}
+
+async fn ready(State(s): State<Surface>) -> Response {
+    match s.ready.missing() {
+        missing if missing.is_empty() => "ready\n".into_response(),
+        missing => (StatusCode::SERVICE_UNAVAILABLE, format!("waiting for: {}\n", missing.join(", "))).into_response(),
+    }
+}
+
+/// An error in Prometheus' form.
+pub fn error(class: ErrorClass, message: &str) -> Response {
+    let mut body = format!("{{\"status\":\"error\",\"errorType\":\"{}\",\"error\":", class.prometheus());
+    push_string(&mut body, message);
+    body.push('}');
+    let status = StatusCode::from_u16(class.http()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+/// The tenants that a header names: one for writes, several joined with `|` for reads.
+pub fn resolve_tenants(header: Option<&str>, multi_tenancy: bool) -> Result<Vec<TenantId>, String> {
+    if !multi_tenancy {
+        return Ok(vec![TenantId::anonymous()]);
+    }
+    let header = header.filter(|h| !h.is_empty()).ok_or("no org id: the header X-Scope-OrgID is required")?;
+    let mut tenants = header.split('|').map(|t| TenantId::new(t).map_err(|e| e.to_string())).collect::<Result<Vec<_>, _>>()?;
+    tenants.sort();
+    tenants.dedup();
+    Ok(tenants)
+}
+
+async fn tenants(State(s): State<Surface>, mut request: Request, next: Next) -> Response {
+    let header = match request.headers().get(TENANT_HEADER).map(|v| v.to_str()) {
+        Some(Err(_)) => return error(ErrorClass::Unauthenticated, "the header X-Scope-OrgID is not text"),
+        Some(Ok(text)) => Some(text),
+        None => None,
+    };
+    match resolve_tenants(header, s.multi_tenancy) {
+        Ok(tenants) => {
+            request.extensions_mut().insert(Tenants(tenants));
+            next.run(request).await
+        }
+        Err(reason) => error(ErrorClass::Unauthenticated, &reason),
+    }
+}
+
+/// The one tenant of a write.
+pub fn one_tenant(tenants: &Tenants) -> Result<TenantId, String> {
+    match tenants.0.as_slice() {
+        [one] => Ok(one.clone()),
+        _ => Err("a write names exactly one tenant".to_owned()),
+    }
+}
+
+async fn remote_write(
+    State(s): State<Surface>,
+    axum::Extension(tenants): axum::Extension<Tenants>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let tenant = match one_tenant(&tenants) {
+        Ok(t) => t,
+        Err(reason) => return error(ErrorClass::BadRequest, &reason),
+    };
+    let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
+    let request = RemoteWriteHeaders {
+        content_type: text("content-type"),
+        content_encoding: text("content-encoding"),
+        version: text("x-prometheus-remote-write-version"),
+    };
+    let answer = s.distributor.remote_write(&tenant, &request, body).await;
+    let mut response = Response::new(Body::from(answer.body));
+    *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    for (name, value) in answer.headers {
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    response
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FlushParams {
+    #[serde(default)]
+    compact: bool,
+}
+
+async fn flush(
+    State(s): State<Surface>,
+    axum::Extension(tenants): axum::Extension<Tenants>,
+    axum::extract::RawQuery(query): axum::extract::RawQuery,
+) -> Response {
+    let params: FlushParams = match serde_urlencoded::from_str(query.as_deref().unwrap_or("")) {
+        Ok(p) => p,
+        Err(e) => return error(ErrorClass::BadRequest, &e.to_string()),
+    };
+    if let Err(e) = s.ingester.flush_now().await {
+        return error(ErrorClass::Unavailable, &format!("flush: {e}"));
+    }
+    if params.compact {
+        for tenant in &tenants.0 {
+            if let Err(e) = s.overview.compact(tenant).await {
+                return error(ErrorClass::Unavailable, &format!("compaction: {e}"));
+            }
+        }
+    }
+    StatusCode::NO_CONTENT.into_response()
+}

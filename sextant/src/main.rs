@@ -1,0 +1,50 @@
+//! The one binary. `sextant` runs every role in one process; `sextant <role>` names one.
+
+mod cli;
+mod config;
+mod http;
+mod listeners;
+mod logging;
+mod overview;
+mod readiness;
+mod server;
+
+use std::process::ExitCode;
+
+use crate::cli::Invocation;
+
+fn main() -> ExitCode {
+    let invocation = match cli::parse(std::env::args_os(), |name| std::env::var(name).ok()) {
+        Ok(invocation) => invocation,
+        Err(cli::CliError::Usage(e)) => e.exit(),
+        Err(cli::CliError::Config(e)) => {
+            eprintln!("sextant: {e}");
+            return ExitCode::from(2);
+        }
+    };
+    match invocation {
+        Invocation::Print(text) => {
+            print!("{text}");
+            ExitCode::SUCCESS
+        }
+        Invocation::Role(role) => {
+            eprintln!(
+                "sextant: the role `{role}` does not run as a process of its own yet; `sextant` without a role runs all of them in one process"
+            );
+            ExitCode::from(2)
+        }
+        Invocation::All(config) => {
+            if let Err(e) = logging::init(&config) {
+                eprintln!("sextant: {e}");
+                return ExitCode::from(2);
+            }
+            match server::run_blocking(config) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(e) => {
+                    eprintln!("sextant: {e:#}");
+                    ExitCode::FAILURE
+                }
+            }
+        }
+    }
+}

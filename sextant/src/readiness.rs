@@ -1,0 +1,31 @@
+//! What the process still waits for before it is ready.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use parking_lot::Mutex;
+
+/// A shared list of things that are not there yet.
+#[derive(Clone, Default)]
+pub struct Readiness(Arc<Mutex<BTreeSet<&'static str>>>);
+
+impl Readiness {
+    /// Waits for the given things.
+    pub fn waiting_for(things: &[&'static str]) -> Self {
+        Self(Arc::new(Mutex::new(things.iter().copied().collect())))
+    }
+
+    /// One of them is there.
+    pub fn done(&self, thing: &'static str) {
+        self.0.lock().remove(thing);
+    }
+
+    /// One of them is gone again.
+    pub fn lost(&self, thing: &'static str) {
+        self.0.lock().insert(thing);
+    }
+
+    /// What is not there yet; empty when ready.
+    pub fn missing(&self) -> Vec<&'static str> {
+        self.0.lock().iter().copied().collect()
+    }
+}

@@ -1,0 +1,41 @@
+//! What is in the bucket: block format, sidecar index, checksums, manifest, caches, merge; the crash-ordering rules.
+//!
+//! Never knows of roles, queries or the log; never serves bytes whose checksum it has not verified; never deletes what
+//! the newest manifest names.
+//!
+//! ```text
+//! store       open_store(url, &StoreOptions) -> Arc<dyn ObjectStore>   (file, s3, gs, az, memory)
+//!             StoreMetrics (counters)
+//! manifest    Manifests::new(store, "metrics", ManifestOptions)
+//!             .load(&tenant) / .refresh(&tenant) -> Arc<Manifest>      .tenants() -> Vec<TenantId>
+//!             .commit(&tenant, |&Manifest| -> Result<Manifest>) -> Arc<Manifest>
+//!             Manifest { version, blocks, covered: shard -> position, retired }
+//!             Manifest::with_flush(&self, shard, position, blocks) -> Result<Manifest>     (idempotent)
+//! block       BlockWriter::new(BlockOptions) .push(&labels, time_key, &buf, exemplars, metadata)? .finish() -> Option<BlockFiles>
+//!             write_block(&dyn SeriesSource, BlockOptions) -> Result<Option<BlockFiles>>   (None: no sample)
+//!             upload_block(&store, &tenant, &BlockFiles).await
+//! read        BlockReader::open(store, &tenant, Arc<BlockMeta>, Arc<BlockCache>).await
+//!             .select(&BlockSelect, &ReadStats) -> SeriesSet           .series(..) -> Vec<Labels>
+//!             .label_names(..) / .label_values(..) -> Vec<String>      .exemplars(..) / .metadata()
+//! merge       merge_series_sets(Vec<(priority, SeriesSet)>) -> SeriesSet   (highest priority wins on equal timestamps)
+//!             a block's priority is BlockMeta::seq; a head's is u64::MAX
+//! compaction  plan(&Manifest, now_ms, &CompactionOptions) -> Vec<CompactionJob>
+//!             apply_job(&Compaction, &tenant, &job).await              clean_tenant(&Compaction, &tenant, now_ms).await
+//! ```
+
+mod block;
+mod error;
+mod manifest;
+pub mod paths;
+mod store;
+
+pub use block::{BlockFiles, BlockOptions, BlockSelect, ReadStats, ReadStatsSnapshot, SelectHints, SeriesSource, series_order};
+pub use error::{Result, StorageError};
+pub use manifest::{BlockId, BlockMeta, LogRange, Manifest, ManifestOptions, Manifests, ObjectMeta, RetiredBlock};
+pub use store::{GuardedStore, StoreMetrics, StoreMetricsSnapshot, StoreOptions, open_store};
+
+/// Size of the pieces of an object that are checked and cached one by one.
+pub const CHUNK_BYTES: usize = 64 << 10;
+
+/// The name of the one signal there is yet.
+pub const METRICS: &str = "metrics";

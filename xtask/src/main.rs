@@ -1,0 +1,36 @@
+//! Chores: `cargo xtask tidy` checks what a person forgets and never writes; `cargo xtask docs` writes generated documents.
+
+mod tidy;
+
+use std::{path::Path, process::Command};
+
+use anyhow::{Context, Result, bail};
+use clap::Parser;
+
+/// The project's chores.
+#[derive(Parser)]
+enum Task {
+    /// Check dependency arrows, module docs, the README's folder table and file sizes. Writes nothing.
+    Tidy,
+    /// Write docs/configuration.md from the table of keys.
+    Docs,
+}
+
+fn main() -> Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the workspace's folder")?;
+    match Task::parse() {
+        Task::Tidy => tidy::run(root),
+        Task::Docs => docs(root),
+    }
+}
+
+fn docs(root: &Path) -> Result<()> {
+    let out = Command::new(env!("CARGO"))
+        .args(["run", "--quiet", "--package", "sextant", "--", "config-reference"])
+        .current_dir(root)
+        .output()?;
+    if !out.status.success() {
+        bail!("{}", String::from_utf8_lossy(&out.stderr));
+    }
+    std::fs::write(root.join("docs/configuration.md"), out.stdout).context("docs/configuration.md")
+}
