@@ -77,7 +77,6 @@ struct Inner<S: StateMachine> {
     proposer: Mutex<Option<JoinHandle<()>>>,
     /// Checkpoints are written one after the other.
     checkpointing: tokio::sync::Mutex<()>,
-    _lease: Arc<Lease>,
 }
 
 /// Marks the group as open until Raft has stopped.
@@ -130,7 +129,7 @@ impl<S: StateMachine> Group<S> {
         options: GroupOptions,
     ) -> Result<Self, OpenError> {
         let log = store.group(id);
-        let lease = Arc::new(Lease::take(&log)?);
+        let lease = Lease::take(&log)?;
         let raft_error = |reason: String| OpenError::Raft { group: id, reason };
 
         let restored = {
@@ -169,10 +168,9 @@ impl<S: StateMachine> Group<S> {
         let payload_bytes_max = store.options().record_bytes_max() - 1024;
         let proposer =
             Proposer::<S>::new(raft.clone(), store.clone(), options, rx, Arc::clone(&stop));
-        let held = Arc::clone(&lease);
         let proposer = tokio::spawn(async move {
             proposer.run().await;
-            drop(held);
+            drop(lease);
         });
         let inner = Inner {
             id,
@@ -189,7 +187,6 @@ impl<S: StateMachine> Group<S> {
             stop,
             proposer: Mutex::new(Some(proposer)),
             checkpointing: tokio::sync::Mutex::new(()),
-            _lease: lease,
         };
         Ok(Self { inner: Arc::new(inner) })
     }

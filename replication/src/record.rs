@@ -79,11 +79,6 @@ impl Kind {
             _ => return None,
         })
     }
-
-    /// Whether the record is an entry of a group's log.
-    pub(crate) fn is_entry(self) -> bool {
-        matches!(self, Self::Blank | Self::Batch | Self::Membership)
-    }
 }
 
 /// The fields of a head that its writer chooses.
@@ -236,3 +231,6 @@ pub(crate) fn payload_ranges(record: &Record<'_>) -> Option<Vec<std::ops::Range<
 pub(crate) fn looks_like_record(bytes: &[u8], seal: Seal) -> bool {
     bytes.len() >= HEAD_BYTES && u64_at(bytes, 8) == seal.stamp && u32_at(bytes, 60) == MAGIC
 }
+
+#[cfg(test)]
+mod tests;

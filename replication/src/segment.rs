@@ -145,3 +145,6 @@ fn mark_behind(bytes: &[u8], bad_at: usize, seal: Seal) -> Option<usize> {
     }
     best
 }
+
+#[cfg(test)]
+mod tests;

@@ -77,14 +77,8 @@ impl Chunk {
     }
 
     /// Bit i is set where the member has a value in row i.
-    pub(crate) fn mask(&self, member: usize, buf: &mut ChunkBuf) -> u64 {
-        match self.column_bytes(member) {
-            Some(bytes) => {
-                buf.column.decode(bytes, self.rows as usize);
-                buf.column.mask()
-            }
-            None => 0,
-        }
+    pub(crate) fn mask(&self, member: usize) -> u64 {
+        self.column_bytes(member).map_or(0, |bytes| Column::mask_of(bytes, self.rows as usize))
     }
 
     /// Calls `f` with (timestamp, bits, present) of each row; not at all where the member has no value.

@@ -125,6 +125,15 @@ impl Column {
         }
     }
 
+    /// Which rows of an encoded column have a value.
+    pub(crate) fn mask_of(bytes: &[u8], rows: usize) -> u64 {
+        let mut rest = bytes.get(1..).unwrap_or_default();
+        match bytes.first() {
+            Some(head) if head & PARTIAL != 0 => array(&mut rest).map_or(0, u64::from_le_bytes),
+            _ => full_mask(rows),
+        }
+    }
+
     /// Replaces the contents by a decoded column of `rows` rows. `bytes` may go on behind the column and must, by
     /// [`super::bits::PADDING`] bytes at least.
     pub(crate) fn decode(&mut self, bytes: &[u8], rows: usize) {
@@ -140,7 +149,7 @@ impl Column {
         let rest = &mut rest;
         let head = *rest.first()?;
         *rest = &rest[1..];
-        self.mask = if self.rows == 64 { u64::MAX } else { (1 << self.rows) - 1 };
+        self.mask = full_mask(self.rows);
         if head & PARTIAL != 0 {
             self.mask = u64::from_le_bytes(array(rest)?);
         }
@@ -195,6 +204,10 @@ impl Column {
         }
         Some(())
     }
+}
+
+fn full_mask(rows: usize) -> u64 {
+    if rows == LANES { u64::MAX } else { (1 << rows) - 1 }
 }
 
 /// Values as integers of one decimal exponent, with the values that are none.

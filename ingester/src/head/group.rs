@@ -53,8 +53,10 @@ pub(crate) struct Group {
     escapes: Vec<(i64, u32, u64)>,
     closed: bool,
     dissolved: bool,
-    /// A member is a delta series, has histograms or start timestamps: runs are looked at sample by sample.
+    /// A member is a series of increments or has histograms: runs are looked at sample by sample.
     pub(crate) special: bool,
+    /// A member has start timestamps.
+    pub(crate) has_starts: bool,
 }
 
 impl Group {
@@ -87,14 +89,9 @@ impl Group {
         &self.sealed
     }
 
-    /// The newest timestamp of any row, sealed or open.
-    pub(crate) fn newest(&self) -> Option<i64> {
-        self.rows.last().map(|r| r.t).or(self.sealed_until)
-    }
-
-    /// All rows' timestamps, sealed rows left out.
-    pub(crate) fn open_times(&self) -> impl Iterator<Item = i64> + '_ {
-        self.rows.iter().map(|r| r.t)
+    /// How many rows are open.
+    pub(crate) fn open_len(&self) -> usize {
+        self.rows.len()
     }
 
     fn find(&self, t: i64) -> Result<usize, usize> {
@@ -105,14 +102,14 @@ impl Group {
         }
     }
 
-    /// Writes consecutive members' values (8 little-endian bytes each) at one time. `memory` follows what the group takes.
+    /// Writes consecutive members' float bits at one time. `memory` follows what the group takes.
     #[inline]
-    pub(crate) fn write(&mut self, slot: usize, t: i64, values: &[u8], memory: &mut usize) -> Written {
+    pub(crate) fn write(&mut self, slot: usize, t: i64, values: &[u64], memory: &mut usize) -> Written {
         let i = match self.find(t) {
             Ok(i) => i,
             Err(_) if self.dissolved || self.sealed_until.is_some_and(|s| t <= s) => return Written::Late,
             Err(i) => {
-                let bits = Vec::with_capacity(self.hints.len().max(slot + values.len() / 8));
+                let bits = Vec::with_capacity(self.hints.len().max(slot + values.len()));
                 *memory += row_memory(bits.capacity());
                 self.rows.insert(i, Row { t, bits });
                 i
@@ -125,12 +122,11 @@ impl Group {
         if row.len() < slot {
             row.resize(slot, ABSENT);
         }
-        let overlap = (row.len() - slot).min(values.len() / 8);
+        let overlap = (row.len() - slot).min(values.len());
         if overlap > 0 {
-            let (over, tail) = values.split_at(overlap * 8);
+            let (over, tail) = values.split_at(overlap);
             rest = tail;
-            for (k, c) in over.chunks_exact(8).enumerate() {
-                let bits = bits_of(c);
+            for (k, &bits) in over.iter().enumerate() {
                 let old = &mut row[slot + k];
                 written += usize::from(*old == ABSENT);
                 *old = bits;
@@ -142,8 +138,8 @@ impl Group {
         }
         if !rest.is_empty() {
             let first = row.len();
-            row.extend(rest.chunks_exact(8).map(bits_of));
-            written += rest.len() / 8;
+            row.extend_from_slice(rest);
+            written += rest.len();
             let odd = row[first..].iter().fold(false, |odd, &b| odd | is_marker(b));
             if odd {
                 for (k, bits) in row.iter_mut().enumerate().skip(first).filter(|(_, b)| is_marker(**b)) {
@@ -282,19 +278,10 @@ fn row_memory(capacity: usize) -> usize {
     size_of::<Row>() + 16 + capacity * 8
 }
 
-#[inline]
-fn bits_of(c: &[u8]) -> u64 {
-    u64::from_le_bytes([c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7]])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::head::chunk::ChunkBuf;
-
-    fn le(values: &[u64]) -> Vec<u8> {
-        values.iter().flat_map(|v| v.to_le_bytes()).collect()
-    }
 
     fn all(g: &Group, slot: usize) -> Vec<(i64, u64)> {
         let (mut t, mut v) = (Vec::new(), Vec::new());
@@ -311,14 +298,14 @@ mod tests {
         for _ in 0..3 {
             g.join();
         }
-        g.write(0, 10, &le(&[1, ABSENT, ESCAPED]), &mut memory);
-        g.write(0, 10, &le(&[ABSENT]), &mut memory);
-        g.write(1, 20, &le(&[7]), &mut memory);
+        g.write(0, 10, &[1, ABSENT, ESCAPED], &mut memory);
+        g.write(0, 10, &[ABSENT], &mut memory);
+        g.write(1, 20, &[7], &mut memory);
         assert_eq!(all(&g, 0), [(10, ABSENT)]);
         assert_eq!(all(&g, 1), [(10, ABSENT), (20, 7)]);
         assert_eq!(all(&g, 2), [(10, ESCAPED)]);
         for t in 21..100 {
-            g.write(0, t, &le(&[t as u64, t as u64, t as u64]), &mut memory);
+            g.write(0, t, &[t as u64, t as u64, t as u64], &mut memory);
             if g.is_full() {
                 g.seal(&mut memory, |_, _, _| unreachable!("rows are full"));
             }
@@ -327,7 +314,7 @@ mod tests {
         assert_eq!(all(&g, 1)[..3], [(10, ABSENT), (20, 7), (21, 21)]);
         assert_eq!(all(&g, 2)[..2], [(10, ESCAPED), (21, 21)]);
         assert_eq!(all(&g, 0).len(), 80);
-        assert!(matches!(g.write(0, 11, &le(&[1]), &mut memory), Written::Late));
+        assert!(matches!(g.write(0, 11, &[1], &mut memory), Written::Late));
     }
 
     #[test]
@@ -338,7 +325,7 @@ mod tests {
         }
         let mut beside = 0;
         for t in 0..100i64 {
-            if let Written::Late = g.write(t as usize, t, &le(&[1]), &mut memory) {
+            if let Written::Late = g.write(t as usize, t, &[1], &mut memory) {
                 beside += 1;
             }
             if g.is_full() {

@@ -36,8 +36,6 @@ pub struct Peer {
 pub struct Settled {
     /// CPU seconds of flushing and compacting.
     pub cpu_s: f64,
-    /// Wall-clock seconds.
-    pub wall_s: f64,
     /// Bytes of its data afterwards.
     pub bytes: u64,
 }
@@ -169,6 +167,6 @@ impl Peer {
             }
         }
         let bytes = self.data.as_deref().map_or(0, folder_bytes);
-        Ok(Settled { cpu_s: self.cpu_seconds() - cpu, wall_s: begin.elapsed().as_secs_f64(), bytes })
+        Ok(Settled { cpu_s: self.cpu_seconds() - cpu, bytes })
     }
 }

@@ -24,27 +24,15 @@ impl LabelRewrite {
         let compiled = regex::RegexBuilder::new(&format!("^(?s:{regex})$")).size_limit(10 << 20).build().map_err(|_| {
             EvalError::execution(format!("invalid regular expression in label_replace(): {regex}"))
         })?;
-        if destination.is_empty() {
-            return Err(EvalError::execution("invalid destination label name in label_replace(): "));
-        }
         let rule =
             Rule::Replace { replacement: replacement.to_owned(), source: source.to_owned(), regex: compiled };
         Ok(Self { destination: destination.to_owned(), rule })
     }
 
     /// `label_join(v, destination, separator, sources…)`.
-    pub fn join(destination: &str, separator: &str, sources: &[&str]) -> Result<Self, EvalError> {
-        if let Some(bad) = sources.iter().find(|s| s.is_empty()) {
-            return Err(EvalError::execution(format!("invalid source label name in label_join(): {bad}")));
-        }
-        if destination.is_empty() {
-            return Err(EvalError::execution("invalid destination label name in label_join(): "));
-        }
+    pub fn join(destination: &str, separator: &str, sources: &[&str]) -> Self {
         let sources = sources.iter().map(|s| (*s).to_owned()).collect();
-        Ok(Self {
-            destination: destination.to_owned(),
-            rule: Rule::Join { separator: separator.to_owned(), sources },
-        })
+        Self { destination: destination.to_owned(), rule: Rule::Join { separator: separator.to_owned(), sources } }
     }
 
     /// As in a query.

@@ -229,6 +229,9 @@ impl InstantSelect {
             }
             let Some(a) = h_before else { continue };
             let result = match h_after {
+                Some(b) if a.t < at && a.h.uses_custom_buckets() != b.h.uses_custom_buckets() => {
+                    Err(HistogramError::IncompatibleSchema)
+                }
                 Some(b) if a.t < at => {
                     let is_counter = b.h.reset_hint != ResetHint::Gauge;
                     let note = |what| ctx.annotations.mismatched_custom_buckets(what, self.pos);

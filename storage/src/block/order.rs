@@ -19,6 +19,11 @@ pub fn compare(a: &[u8], b: &[u8]) -> Ordering {
     }
 }
 
+/// The order of series in a block: metric name, then labels.
+pub fn block_order(a: &[u8], b: &[u8]) -> Ordering {
+    metric_name(a).cmp(metric_name(b)).then_with(|| compare(a, b))
+}
+
 /// The value of `__name__` in canonical bytes; empty where there is none.
 pub fn metric_name(mut bytes: &[u8]) -> &[u8] {
     while !bytes.is_empty() {

@@ -90,7 +90,5 @@ pub struct BlockFiles {
 
 /// The order of series in a block: metric name, then labels.
 pub fn series_order(a: &Labels, b: &Labels) -> std::cmp::Ordering {
-    use super::order::{compare, metric_name};
-    let (a, b) = (a.as_bytes(), b.as_bytes());
-    metric_name(a).cmp(metric_name(b)).then_with(|| compare(a, b))
+    super::order::block_order(a.as_bytes(), b.as_bytes())
 }

@@ -76,12 +76,6 @@ impl VectorBinary {
         bits::or_into(&mut l, &r);
         l
     }
-
-    /// The value that stands for a series missing on the "many" or on the "one" side.
-    fn fills(&self, swapped: bool) -> (Option<f64>, Option<f64>) {
-        let (l, r) = (self.matching.fill_lhs, self.matching.fill_rhs);
-        if swapped { (r, l) } else { (l, r) }
-    }
 }
 
 struct Join<'a> {
@@ -119,7 +113,8 @@ impl Join<'_> {
             Cardinality::OneToOne => Matched::OneToOne(vec![0; words]),
             _ => Matched::Many(HashMap::new(), vec![0; words]),
         };
-        let (fill_many, fill_one) = self.op.fills(self.swapped);
+        // As in Prometheus, `fill_left` stands for the "many" side even where `group_right` has swapped the sides.
+        let (fill_many, fill_one) = (self.op.matching.fill_lhs, self.op.matching.fill_rhs);
         for &m in many_rows {
             let mut rest = many.present_row(m).to_vec();
             for &o in one_rows {

@@ -24,8 +24,6 @@ pub struct HistogramQuantile {
     pub output: QuantileOutput,
     /// The vector, for annotations.
     pub vector_pos: PosRange,
-    /// The first argument, for annotations.
-    pub first_pos: PosRange,
     /// The scalars, for annotations.
     pub scalar_pos: Vec<PosRange>,
 }
@@ -47,7 +45,6 @@ pub enum QuantileOutput {
 /// A classic histogram: its labels without `le`, and the rows of its buckets.
 struct Classic {
     labels: Labels,
-    drop_name: bool,
     buckets: Vec<(f64, usize)>,
 }
 
@@ -93,12 +90,12 @@ impl HistogramQuantile {
                     ctx.annotations.mixed_classic_native(block.labels[i].metric_name(), self.vector_pos);
                     continue;
                 }
-                run.native(&block.labels[i], block.drop_name[i], step, h);
+                run.native(&block.labels[i], step, h)?;
             }
         }
         for (classic, blocked) in classics.iter().zip(&blocked) {
             ctx.cancel.check()?;
-            run.classic(classic, blocked, &block);
+            run.classic(classic, blocked, &block)?;
         }
         let mut out = run.out;
         out.drop_empty_rows();
@@ -132,7 +129,7 @@ impl HistogramQuantile {
             };
             let labels = block.labels[i].filter(|n| n != BUCKET_LABEL);
             let id = *index.entry(labels.clone()).or_insert_with(|| {
-                classics.push(Classic { labels, drop_name: true, buckets: Vec::new() });
+                classics.push(Classic { labels, buckets: Vec::new() });
                 classics.len() - 1
             });
             classics[id].buckets.push((bound, i));
@@ -156,16 +153,15 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    fn native(&mut self, labels: &Labels, _drop_name: bool, step: usize, h: &Histogram) {
+    fn native(&mut self, labels: &Labels, step: usize, h: &Histogram) -> Result<(), EvalError> {
         let name = labels.get(METRIC_NAME).unwrap_or("");
-        let (notes, pos) = (&self.ctx.annotations, self.op.first_pos);
+        let (notes, pos) = (&self.ctx.annotations, self.op.vector_pos);
         if self.op.output == QuantileOutput::Fraction {
             let (v, info) = h.fraction_with_info(self.args[0].values[step], self.args[1].values[step]);
             if info == NanInfo::ExcludedFromFraction {
                 notes.fraction_nan(name, pos);
             }
-            self.set(labels.clone(), step, v);
-            return;
+            return self.set(labels.clone(), step, v);
         }
         for n in 0..self.args.len() {
             let q = self.args[n].values[step];
@@ -176,12 +172,12 @@ impl Run<'_> {
                 NanInfo::None | NanInfo::ExcludedFromFraction => {}
             }
             let labels = self.with_quantile(labels, q);
-            self.set(labels, step, v);
+            self.set(labels, step, v)?;
         }
+        Ok(())
     }
 
-    fn classic(&mut self, classic: &Classic, blocked: &[u64], block: &StepBlock) {
-        let _ = classic.drop_name;
+    fn classic(&mut self, classic: &Classic, blocked: &[u64], block: &StepBlock) -> Result<(), EvalError> {
         let name = classic.labels.get(METRIC_NAME).unwrap_or("");
         let mut buckets: Vec<ClassicBucket> = Vec::with_capacity(classic.buckets.len());
         for step in 0..block.steps.count {
@@ -204,7 +200,7 @@ impl Run<'_> {
             if self.op.output == QuantileOutput::Fraction {
                 let (lower, upper) = (self.args[0].values[step], self.args[1].values[step]);
                 let v = bucket_fraction(lower, upper, &mut buckets);
-                self.set(classic.labels.clone(), step, v);
+                self.set(classic.labels.clone(), step, v)?;
                 continue;
             }
             for n in 0..self.args.len() {
@@ -221,9 +217,10 @@ impl Run<'_> {
                     );
                 }
                 let labels = self.with_quantile(&classic.labels, q);
-                self.set(labels, step, result.value);
+                self.set(labels, step, result.value)?;
             }
         }
+        Ok(())
     }
 
     /// The labels of a result.
@@ -235,12 +232,16 @@ impl Run<'_> {
             .clone()
     }
 
-    fn set(&mut self, labels: Labels, step: usize, v: f64) {
+    fn set(&mut self, labels: Labels, step: usize, v: f64) -> Result<(), EvalError> {
         let out = &mut self.out;
         let row = *self.rows.entry(labels.clone()).or_insert_with(|| {
             out.push_empty(labels, true);
             out.len() - 1
         });
+        if bits::get(self.out.present_row(row), step) {
+            return Err(EvalError::same_labelset());
+        }
         self.out.set_float(row, step, v);
+        Ok(())
     }
 }

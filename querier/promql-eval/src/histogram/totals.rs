@@ -32,8 +32,14 @@ impl HistogramTotals {
                     (ResetHint::Unknown, Some(_)) => ResetHint::NoReset,
                     (hint, _) => hint,
                 };
-                set.h[from + k].h =
-                    Histogram { reset_hint: hint, count: h.count, sum: h.sum, ..Histogram::default() };
+                // The schema stays, so that a mix of exponential and custom buckets is still found.
+                set.h[from + k].h = Histogram {
+                    reset_hint: hint,
+                    schema: h.schema,
+                    count: h.count,
+                    sum: h.sum,
+                    ..Histogram::default()
+                };
                 previous = Some(h);
             }
         }

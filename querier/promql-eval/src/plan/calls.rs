@@ -49,13 +49,18 @@ impl Planner<'_> {
             "max_of" => Operator::ScalarFunction(ScalarFunction::MaxOf),
             "min_of" => Operator::ScalarFunction(ScalarFunction::MinOf),
             "label_replace" => {
+                valid_label_name(call, 1, "destination")?;
                 let [dst, replacement, src, regex] =
                     [string(call, 1)?, string(call, 2)?, string(call, 3)?, string(call, 4)?];
                 Operator::LabelRewrite(LabelRewrite::replace(dst, replacement, src, regex)?)
             }
             "label_join" => {
+                for i in 3..call.args.len() {
+                    valid_label_name(call, i, "source")?;
+                }
+                valid_label_name(call, 1, "destination")?;
                 let sources: Result<Vec<&str>, _> = (3..call.args.len()).map(|i| string(call, i)).collect();
-                Operator::LabelRewrite(LabelRewrite::join(string(call, 1)?, string(call, 2)?, &sources?)?)
+                Operator::LabelRewrite(LabelRewrite::join(string(call, 1)?, string(call, 2)?, &sources?))
             }
             "sort" | "sort_desc" | "sort_by_label" | "sort_by_label_desc" => sort(call, scope)?,
             "info" => return self.info(call, scope),
@@ -186,7 +191,6 @@ impl Planner<'_> {
         let op = HistogramQuantile {
             output,
             vector_pos: arg(call, vector)?.unwrap_parens().pos(),
-            first_pos: arg(call, 0)?.unwrap_parens().pos(),
             scalar_pos,
         };
         Ok(Node::new(Operator::HistogramQuantile(op), children, scope.steps))
@@ -263,6 +267,17 @@ fn string(call: &CallExpr, i: usize) -> Result<&str, EvalError> {
     match arg(call, i)?.unwrap_parens() {
         Expr::StringLiteral(s) => Ok(&s.val),
         _ => Err(EvalError::Internal("an argument is not a string literal")),
+    }
+}
+
+/// A label's name is not empty and is UTF-8.
+fn valid_label_name(call: &CallExpr, i: usize, what: &str) -> Result<(), EvalError> {
+    match arg(call, i)?.unwrap_parens() {
+        Expr::StringLiteral(s) if s.val.is_empty() || s.raw.is_some() => Err(EvalError::execution(format!(
+            "invalid {what} label name in {}(): {}",
+            call.func.name, s.val
+        ))),
+        _ => Ok(()),
     }
 }
 

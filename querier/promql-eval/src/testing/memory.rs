@@ -37,8 +37,8 @@ impl MemorySource {
     }
 }
 
-/// Sets reset hints as Prometheus' store gives them back: within a chunk nothing was reset, a chunk begins where
-/// something was, and the first histogram of a chunk that began for another reason is not known.
+/// Sets reset hints as Prometheus' store gives them back: within a chunk nothing was reset; a chunk begins where
+/// something was or where the layout changes, and what is not written in the script is not known there.
 fn set_hints(samples: &mut [HistogramSample]) {
     let mut previous: Option<Histogram> = None;
     for sample in samples {
@@ -51,11 +51,10 @@ fn set_hints(samples: &mut [HistogramSample]) {
             _ if h.reset_hint == ResetHint::Reset => ResetHint::Reset,
             None => ResetHint::Unknown,
             Some(p) if p.reset_hint == ResetHint::Gauge => ResetHint::Unknown,
-            Some(p) if h.count < p.count => ResetHint::Reset,
             Some(p) if p.schema != h.schema || p.zero_threshold != h.zero_threshold => ResetHint::Unknown,
             Some(p) => {
                 h.reset_hint = ResetHint::Unknown;
-                if h.detect_reset(p) { ResetHint::Reset } else { ResetHint::NoReset }
+                if h.detect_reset(p) { ResetHint::Unknown } else { ResetHint::NoReset }
             }
         };
         previous = Some(Histogram { reset_hint: ResetHint::Unknown, ..h.clone() });

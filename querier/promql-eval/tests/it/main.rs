@@ -1,3 +1,5 @@
 //! Conformance scripts, engine suites, and the twin.
 
+mod engine_suites;
 mod scripts;
+mod twin;

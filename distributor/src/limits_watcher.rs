@@ -1,0 +1,65 @@
+//! Reads the limits file again when it changes. A bad file keeps the limits of before.
+
+use std::{path::PathBuf, time::Duration};
+
+use sextant_proto::{Limits, LimitsError, LimitsHandle};
+use tokio::sync::watch;
+
+/// Watches one file.
+#[derive(Debug)]
+pub struct LimitsWatcher {
+    path: PathBuf,
+    every: Duration,
+    handle: LimitsHandle,
+    last: String,
+}
+
+/// Why the file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LimitsFileError {
+    /// It cannot be read.
+    #[error("limits file {0}: {1}")]
+    Read(PathBuf, std::io::Error),
+    /// It says something wrong.
+    #[error("limits file {0}: {1}")]
+    Content(PathBuf, LimitsError),
+}
+
+impl LimitsWatcher {
+    /// Reads the file into the handle; at the start a bad file is an error.
+    pub fn open(path: PathBuf, every: Duration, handle: LimitsHandle) -> Result<Self, LimitsFileError> {
+        let text = std::fs::read_to_string(&path).map_err(|e| LimitsFileError::Read(path.clone(), e))?;
+        let limits = Limits::from_yaml(&text).map_err(|e| LimitsFileError::Content(path.clone(), e))?;
+        handle.replace(limits);
+        Ok(Self { path, every, handle, last: text })
+    }
+
+    /// Looks at the file until `stop` becomes true.
+    pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
+        loop {
+            tokio::select! {
+                _ = stop.wait_for(|s| *s) => return,
+                () = tokio::time::sleep(self.every) => self.look(),
+            }
+        }
+    }
+
+    fn look(&mut self) {
+        let text = match std::fs::read_to_string(&self.path) {
+            Ok(text) if text == self.last => return,
+            Ok(text) => text,
+            Err(e) => {
+                tracing::error!(path = %self.path.display(), error = %e, "the limits file cannot be read; limits stay as they were");
+                return;
+            }
+        };
+        match Limits::from_yaml(&text) {
+            Ok(limits) => {
+                self.handle.replace(limits);
+                tracing::info!(path = %self.path.display(), "new limits are in force");
+            }
+            Err(e) => tracing::error!(path = %self.path.display(), error = %e, "the limits file is wrong; limits stay as they were"),
+        }
+        self.last = text;
+    }
+}

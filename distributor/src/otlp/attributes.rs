@@ -1,0 +1,141 @@
+//! Attributes of resources, scopes and points as labels.
+
+use std::collections::BTreeMap;
+
+use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value::Value};
+use sextant_model::{Labels, LabelsBuilder, METRIC_NAME};
+
+use super::{OtlpOptions, names::label_name};
+
+/// The text of an attribute's value: lists and maps as JSON, bytes in base64.
+pub fn value_text(value: Option<&AnyValue>) -> String {
+    match value.and_then(|v| v.value.as_ref()) {
+        Some(Value::StringValue(s)) => s.clone(),
+        None => String::new(),
+        Some(Value::BytesValue(b)) => {
+            use base64::Engine;
+            base64::engine::general_purpose::STANDARD.encode(b)
+        }
+        Some(Value::BoolValue(b)) => b.to_string(),
+        Some(Value::IntValue(i)) => i.to_string(),
+        Some(Value::DoubleValue(d)) => d.to_string(),
+        Some(other) => json(other).to_string(),
+    }
+}
+
+fn json(value: &Value) -> serde_json::Value {
+    use serde_json::{Value as Json, json};
+    let inner = |v: &AnyValue| v.value.as_ref().map_or(Json::Null, json_of);
+    match value {
+        Value::ArrayValue(a) => Json::Array(a.values.iter().map(inner).collect()),
+        Value::KvlistValue(m) => {
+            Json::Object(m.values.iter().map(|kv| (kv.key.clone(), kv.value.as_ref().map_or(Json::Null, inner))).collect())
+        }
+        Value::StringValue(s) => json!(s),
+        Value::BoolValue(b) => json!(b),
+        Value::IntValue(i) => json!(i),
+        Value::DoubleValue(d) => json!(d),
+        other => json!(format!("{other:?}")),
+    }
+}
+
+fn json_of(value: &Value) -> serde_json::Value {
+    json(value)
+}
+
+fn find<'a>(attributes: &'a [KeyValue], key: &str) -> Option<&'a KeyValue> {
+    attributes.iter().find(|a| a.key == key)
+}
+
+/// `job` is `service.namespace/service.name`, `instance` is `service.instance.id`.
+pub fn job_and_instance(resource: &[KeyValue]) -> (String, String) {
+    let text = |key: &str| find(resource, key).map(|a| value_text(a.value.as_ref())).unwrap_or_default();
+    let (namespace, name) = (text("service.namespace"), text("service.name"));
+    let job = if namespace.is_empty() || name.is_empty() { name } else { format!("{namespace}/{name}") };
+    (job, text("service.instance.id"))
+}
+
+/// The labels that every point of a scope has.
+pub fn base_labels(resource: &[KeyValue], scope: Option<&InstrumentationScope>, schema_url: &str, options: &OtlpOptions) -> LabelsBuilder {
+    let mut labels = LabelsBuilder::default();
+    for attribute in resource.iter().filter(|a| options.promotes(&a.key)) {
+        if let Ok(name) = options.label(&attribute.key) {
+            labels.set(&name, &value_text(attribute.value.as_ref()));
+        }
+    }
+    if options.promote_scope
+        && let Some(scope) = scope
+    {
+        labels.set("otel_scope_name", &scope.name);
+        labels.set("otel_scope_version", &scope.version);
+        labels.set("otel_scope_schema_url", schema_url);
+        for attribute in &scope.attributes {
+            if let Ok(name) = options.label(&format!("otel_scope_{}", attribute.key)) {
+                labels.set(&name, &value_text(attribute.value.as_ref()));
+            }
+        }
+    }
+    let (job, instance) = job_and_instance(resource);
+    labels.set("job", &job).set("instance", &instance);
+    labels
+}
+
+/// A point's labels without the metric's name: attributes that become one label are joined with `;` in order of their names.
+/// `job`, `instance` and promoted labels win over attributes of their name.
+pub fn point_labels(base: &LabelsBuilder, attributes: &[KeyValue], options: &OtlpOptions) -> LabelsBuilder {
+    let mut sorted: Vec<&KeyValue> = attributes.iter().collect();
+    sorted.sort_by(|a, b| a.key.cmp(&b.key));
+    let mut joined = BTreeMap::<String, String>::new();
+    for attribute in sorted {
+        let Ok(name) = options.label(&attribute.key) else { continue };
+        if name == METRIC_NAME {
+            continue;
+        }
+        let value = value_text(attribute.value.as_ref());
+        joined
+            .entry(name)
+            .and_modify(|v| {
+                v.push(';');
+                v.push_str(&value);
+            })
+            .or_insert(value);
+    }
+    let mut labels = LabelsBuilder::default();
+    for (name, value) in &joined {
+        labels.set(name, value);
+    }
+    for (name, value) in base.iter() {
+        labels.set(name, value);
+    }
+    labels
+}
+
+/// `target_info`'s labels: every resource attribute that is not already in `job` or `instance`; `None` where there is none, or
+/// nothing to join on.
+pub fn target_info(resource: &[KeyValue], options: &OtlpOptions) -> Option<Labels> {
+    let (job, instance) = job_and_instance(resource);
+    if job.is_empty() && instance.is_empty() {
+        return None;
+    }
+    let identifying = ["service.namespace", "service.name", "service.instance.id"];
+    let rest: Vec<KeyValue> = resource.iter().filter(|a| !identifying.contains(&a.key.as_str())).cloned().collect();
+    if rest.is_empty() {
+        return None;
+    }
+    let mut base = LabelsBuilder::default();
+    base.set("job", &job).set("instance", &instance);
+    let mut labels = point_labels(&base, &rest, options);
+    labels.set(METRIC_NAME, "target_info");
+    Some(labels.build())
+}
+
+impl OtlpOptions {
+    /// An attribute's name as a label's.
+    pub fn label(&self, key: &str) -> Result<String, super::names::NameError> {
+        label_name(key, self.strategy, self.keep_underscore_runs, self.label_key_prefix)
+    }
+
+    fn promotes(&self, key: &str) -> bool {
+        self.promote_resource_attributes.iter().any(|p| p == key)
+    }
+}

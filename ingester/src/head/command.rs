@@ -1,0 +1,70 @@
+//! What the log of a shard holds: one tag byte, then the body.
+//!
+//! ```text
+//! 1 write     the write batch (its own format)
+//! 2 seal      nothing
+//! 3 flushed   u64 position, little-endian
+//! ```
+
+use bytes::Bytes;
+
+const WRITE: u8 = 1;
+const SEAL: u8 = 2;
+const FLUSHED: u8 = 3;
+
+/// One payload of a shard's log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command<'a> {
+    /// Apply a batch.
+    Write(&'a [u8]),
+    /// End the active generation at this entry's position. The payload must be alone in its entry, because positions
+    /// are those of entries.
+    Seal,
+    /// Everything up to this position is in blocks that the manifests name.
+    Flushed(u64),
+}
+
+impl<'a> Command<'a> {
+    /// Reads a payload; `None` where it is none of ours.
+    pub fn decode(payload: &'a [u8]) -> Option<Self> {
+        match payload.split_first()? {
+            (&WRITE, batch) => Some(Self::Write(batch)),
+            (&SEAL, []) => Some(Self::Seal),
+            (&FLUSHED, body) => Some(Self::Flushed(u64::from_le_bytes(body.try_into().ok()?))),
+            _ => None,
+        }
+    }
+
+    /// The payload's bytes.
+    pub fn encode(&self) -> Bytes {
+        let mut out = Vec::new();
+        match self {
+            Self::Write(batch) => {
+                out.reserve_exact(1 + batch.len());
+                out.push(WRITE);
+                out.extend_from_slice(batch);
+            }
+            Self::Seal => out.push(SEAL),
+            Self::Flushed(position) => {
+                out.push(FLUSHED);
+                out.extend_from_slice(&position.to_le_bytes());
+            }
+        }
+        out.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_come_back_and_nothing_else_is_one() {
+        for c in [Command::Write(b"abc"), Command::Seal, Command::Flushed(7)] {
+            assert_eq!(Command::decode(&c.encode()), Some(c));
+        }
+        for bad in [&b""[..], b"\x00", b"\x02x", b"\x03short", b"\x04"] {
+            assert_eq!(Command::decode(bad), None);
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! Reads of one tenant's rows in one generation.
+//!
+//! Constraint: the read lock is held for [`SLICE`] series at a time, so that a writer waits for microseconds, and samples
+//! are decoded outside it. Series are never removed, so what was found in one slice is there in the next.
+
+use std::{cmp::Ordering, collections::VecDeque};
+
+use roaring::RoaringBitmap;
+use sextant_model::{Labels, Matcher, SeriesBuf};
+use sextant_proto::ExemplarSeries;
+
+use super::{
+    bits::{take, varint},
+    matching::{TermScan, combine},
+    series::{HISTOGRAMS, SeriesRef},
+    snapshot::{ReadBuf, Snapshot, has_samples},
+    tenant::{Rows, TenantHead},
+};
+
+const SLICE: usize = 256;
+
+/// Prometheus' order of label sets, over canonical bytes: pair by pair, name then value.
+pub(crate) fn compare_labels(mut a: &[u8], mut b: &[u8]) -> Ordering {
+    fn text<'a>(rest: &mut &'a [u8]) -> &'a [u8] {
+        let len = varint(rest).unwrap_or(0) as usize;
+        take(rest, len).unwrap_or_default()
+    }
+    while !a.is_empty() && !b.is_empty() {
+        match text(&mut a).cmp(text(&mut b)) {
+            Ordering::Equal => {}
+            other => return other,
+        }
+    }
+    a.len().cmp(&b.len())
+}
+
+impl TenantHead {
+    /// The series that match.
+    pub(crate) fn matching(&self, matchers: &[Matcher]) -> RoaringBitmap {
+        let count = self.rows.read().table.len() as u32;
+        let mut scans: Vec<TermScan<'_>> = matchers.iter().map(TermScan::new).collect();
+        for scan in &mut scans {
+            loop {
+                let rows = self.rows.read();
+                if scan.step(&rows.postings, &rows.table) {
+                    break;
+                }
+            }
+        }
+        combine(&scans, &self.rows.read().postings, count)
+    }
+
+    /// Calls `f` with the rows and a few series at a time, until all were seen or `f` returns false.
+    fn in_slices(&self, series: &RoaringBitmap, mut f: impl FnMut(&Rows, &[SeriesRef]) -> bool) {
+        let mut slice = Vec::with_capacity(SLICE);
+        let mut refs = series.iter().peekable();
+        while refs.peek().is_some() {
+            slice.clear();
+            slice.extend(refs.by_ref().take(SLICE));
+            if !f(&self.rows.read(), &slice) {
+                return;
+            }
+        }
+    }
+
+    /// Those of the series that have a sample within the range.
+    pub(crate) fn with_samples(&self, series: &RoaringBitmap, range: (i64, i64)) -> RoaringBitmap {
+        let mut found = Vec::new();
+        let mut buf = Default::default();
+        self.in_slices(series, |rows, slice| {
+            let whole = range.0 <= rows.t_min && rows.t_max <= range.1;
+            found.extend(slice.iter().filter(|&&r| match whole {
+                true => {
+                    let place = rows.table.place(r);
+                    place.group().is_some() || place.has(HISTOGRAMS)
+                }
+                false => has_samples(rows, r, range, &mut buf),
+            }));
+            true
+        });
+        found.into_iter().collect()
+    }
+
+    /// The labels of series, in no order.
+    pub(crate) fn labels_of(&self, series: &RoaringBitmap) -> Vec<(Labels, SeriesRef)> {
+        let mut out = Vec::with_capacity(series.len() as usize);
+        self.in_slices(series, |rows, slice| {
+            out.extend(slice.iter().map(|&r| (rows.labels(r), r)));
+            true
+        });
+        out
+    }
+
+    /// The values of a label, or the label names, over series.
+    pub(crate) fn values_of(&self, series: &RoaringBitmap, label: Option<&str>) -> Vec<String> {
+        let rows = self.rows.read();
+        let used = |term: &&u32| rows.postings.intersects(**term, series);
+        match label {
+            Some(name) => {
+                let terms = rows.postings.terms(name).iter().filter(used);
+                terms.map(|&t| rows.postings.value(&rows.table, t).to_owned()).collect()
+            }
+            None => {
+                let names = rows.postings.names();
+                let used = names.filter(|n| rows.postings.terms(n).iter().any(|t| used(&t)));
+                used.map(str::to_owned).collect()
+            }
+        }
+    }
+
+    /// The exemplars of series within the range.
+    pub(crate) fn exemplars_of(&self, series: &RoaringBitmap, range: (i64, i64)) -> Vec<ExemplarSeries> {
+        let with: RoaringBitmap = self.rows.read().exemplars.keys().copied().collect();
+        let mut out = Vec::new();
+        self.in_slices(&(with & series), |rows, slice| {
+            for r in slice {
+                let exemplars = rows.exemplars.get(r).map(|e| e.read(range)).unwrap_or_default();
+                if !exemplars.is_empty() {
+                    out.push(ExemplarSeries { labels: rows.labels(*r), exemplars });
+                }
+            }
+            true
+        });
+        out
+    }
+}
+
+/// Goes through series in order of their labels.
+pub(crate) struct Cursor<'a> {
+    head: &'a TenantHead,
+    range: (i64, i64),
+    /// In reverse order: the next one is last.
+    series: Vec<(Labels, SeriesRef)>,
+    ahead: VecDeque<Snapshot>,
+    buf: ReadBuf,
+}
+
+impl<'a> Cursor<'a> {
+    /// Begins with the first of the series that match.
+    pub(crate) fn new(head: &'a TenantHead, matchers: &[Matcher], range: (i64, i64)) -> Self {
+        let mut series = head.labels_of(&head.matching(matchers));
+        series.sort_unstable_by(|a, b| compare_labels(b.0.as_bytes(), a.0.as_bytes()));
+        Self { head, range, series, ahead: VecDeque::new(), buf: ReadBuf::default() }
+    }
+
+    /// The current series' labels; `None` behind the last one.
+    pub(crate) fn labels(&mut self) -> Option<&Labels> {
+        if self.ahead.is_empty() && !self.series.is_empty() {
+            let rows = self.head.rows.read();
+            let at = self.series.len().saturating_sub(SLICE);
+            let slice = self.series.drain(at..).rev();
+            self.ahead.extend(slice.map(|(labels, r)| Snapshot::take(&rows, r, labels, self.range)));
+        }
+        self.ahead.front().map(|s| &s.labels)
+    }
+
+    /// Reads the current series' samples and goes on to the next one.
+    pub(crate) fn read(&mut self, out: &mut SeriesBuf) {
+        match self.ahead.pop_front() {
+            Some(s) => s.read(self.range, &mut self.buf, out),
+            None => out.clear(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_compare_as_labels_do() {
+        let sets: Vec<Labels> = [
+            vec![],
+            vec![("a", "1")],
+            vec![("a", "1"), ("b", "1")],
+            vec![("a", "10")],
+            vec![("a", "2")],
+            vec![("aa", "1")],
+            vec![("b", "longer than the others")],
+        ]
+        .into_iter()
+        .map(|p| Labels::from_pairs(p).unwrap())
+        .collect();
+        for a in &sets {
+            for b in &sets {
+                assert_eq!(compare_labels(a.as_bytes(), b.as_bytes()), a.cmp(b), "{a} {b}");
+            }
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! Prometheus' engine tests as data: `@`, subqueries, look-back, exact timestamps, hints, annotations.
+
+use std::fs;
+
+use sextant_model::{Labels, SeriesBuf};
+use sextant_promql::parse_expr;
+use sextant_promql_eval::{
+    Cell, EvalContext, EvalParams, QueryResult, evaluate, plan,
+    testing::{Command, MemorySource, parse_script},
+};
+use serde_json::Value;
+
+use crate::scripts::conformance;
+
+fn cases(suite: &str) -> Vec<Value> {
+    let Some(root) = conformance() else {
+        println!("skipped: no conformance data");
+        return Vec::new();
+    };
+    let text = fs::read_to_string(root.join("promql-engine").join(format!("{suite}.json"))).unwrap();
+    let mut suite: Value = serde_json::from_str(&text).unwrap();
+    suite["cases"].as_array_mut().map(std::mem::take).unwrap_or_default()
+}
+
+fn load(script: &str) -> MemorySource {
+    let mut source = MemorySource::default();
+    for command in parse_script(script).unwrap() {
+        if let Command::Load(load) = command {
+            load.series.into_iter().for_each(|(labels, samples)| source.add(labels, samples));
+        }
+    }
+    source
+}
+
+fn ms(v: &Value) -> i64 {
+    (v.as_f64().unwrap() * 1000.0).round() as i64
+}
+
+/// Runs every case; the failures are put together, so that one run shows them all.
+fn each(suite: &str, check: impl Fn(&Value) -> Result<(), String>) {
+    let cases = cases(suite);
+    let failures: Vec<String> =
+        cases.iter().filter_map(|c| check(c).err().map(|e| format!("{}: {e}", c["id"]))).collect();
+    println!("{suite}: {} of {}", cases.len() - failures.len(), cases.len());
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+fn run(query: &str, params: &EvalParams, source: &MemorySource) -> Result<(QueryResult, EvalContext), String> {
+    let expr = parse_expr(query).map_err(|e| e.to_string())?;
+    let plan = plan(&expr, params).map_err(|e| e.to_string())?;
+    let ctx = EvalContext::new(params.max_samples);
+    let result = evaluate(&plan, source, &ctx).map_err(|e| e.to_string())?;
+    Ok((result, ctx))
+}
+
+/// A result in the suites' form, series in order of their text.
+fn shape(result: &QueryResult) -> Value {
+    let mut series: Vec<Value> = Vec::new();
+    if let QueryResult::Scalar { t_ms, v } = result {
+        return serde_json::json!({"T": t_ms, "V": v});
+    }
+    for s in result.series() {
+        let metric: serde_json::Map<String, Value> =
+            s.labels.iter().map(|(n, v)| (n.to_owned(), Value::from(v))).collect();
+        let points: Vec<(i64, f64)> = s
+            .points
+            .iter()
+            .map(|(t, cell)| match cell {
+                Cell::Float(v) => (*t, *v),
+                Cell::Histogram(h) => (*t, h.count),
+            })
+            .collect();
+        series.push(match (result, &points[..]) {
+            (QueryResult::Vector(_), [(t, v)]) => serde_json::json!({"F": v, "T": t, "Metric": metric}),
+            _ => {
+                let floats: Vec<Value> = points.iter().map(|(t, v)| serde_json::json!({"F": v, "T": t})).collect();
+                serde_json::json!({"Floats": floats, "Metric": metric})
+            }
+        });
+    }
+    Value::from(series)
+}
+
+/// Numbers compare as numbers: a suite writes `1`, we write `1.0`.
+fn same(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Number(a), Value::Number(b)) => {
+            let (a, b) = (a.as_f64().unwrap(), b.as_f64().unwrap());
+            (a - b).abs() <= 1e-9 * a.abs().max(b.abs())
+        }
+        (Value::Array(a), Value::Array(b)) => {
+            a.len() == b.len() && a.iter().all(|x| b.iter().any(|y| same(x, y)))
+        }
+        (Value::Object(a), Value::Object(b)) => {
+            // `DropName` is how a result came about, not a part of it.
+            let keys = |o: &serde_json::Map<String, Value>| o.keys().filter(|k| *k != "DropName").count();
+            keys(a) == keys(b) && a.iter().all(|(k, v)| k == "DropName" || b.get(k).is_some_and(|w| same(v, w)))
+        }
+        (Value::Null, Value::Array(b)) => b.is_empty(),
+        _ => a == b,
+    }
+}
+
+fn expect(expected: &Value, result: &QueryResult) -> Result<(), String> {
+    let actual = shape(result);
+    if same(expected, &actual) { Ok(()) } else { Err(format!("expected {expected}, got {actual}")) }
+}
+
+#[test]
+fn at_modifier() {
+    each("at_modifier", |c| {
+        let start = ms(&c["start"]);
+        let params = match (c["end"].as_f64(), c["interval"].as_f64()) {
+            (Some(_), Some(_)) => EvalParams::range(start, ms(&c["end"]), ms(&c["interval"])),
+            _ => EvalParams::instant(start),
+        };
+        let mut source = load(c["load"].as_str().unwrap());
+        // The script language has no negative times: the suite's source adds these two by hand.
+        let named = |name: &str| Labels::from_pairs([("__name__", name)]).unwrap();
+        let (t, v) = (0..=1000).rev().map(|k| (-1000 * k, (k + 1) as f64)).unzip();
+        source.add(named("metric_neg"), SeriesBuf { t, v, ..SeriesBuf::default() });
+        let (t, v) = (vec![3_600_000], vec![1.0]);
+        source.add(named("metric_timestamp"), SeriesBuf { t, v, ..SeriesBuf::default() });
+        expect(&c["result"], &run(c["query"].as_str().unwrap(), &params, &source)?.0)
+    });
+}
+
+#[test]
+fn subqueries() {
+    each("subquery", |c| {
+        let source = load(c["load"].as_str().unwrap());
+        let params = EvalParams::instant(ms(&c["at_seconds"]));
+        expect(&c["expected"]["value"], &run(c["query"].as_str().unwrap(), &params, &source)?.0)
+    });
+}
+
+#[test]
+fn extended_range_selectors() {
+    each("extended_range_selectors", |c| {
+        let source = load(c["load"].as_str().unwrap());
+        expect(&c["expected"], &run(c["query"].as_str().unwrap(), &EvalParams::instant(ms(&c["t"])), &source)?.0)
+    });
+}
+
+#[test]
+fn statement_timestamps() {
+    each("statement_timestamps", |c| {
+        let source = load(c["load"].as_str().unwrap());
+        let params = if c["Interval"].is_null() {
+            EvalParams::instant(ms(&c["Start"]))
+        } else {
+            EvalParams::range(ms(&c["Start"]), ms(&c["End"]), ms(&c["Interval"]))
+        };
+        expect(&c["Result"], &run(c["Query"].as_str().unwrap(), &params, &source)?.0)
+    });
+}
+
+#[test]
+fn lookback() {
+    each("lookback_delta", |c| {
+        let source = load("load 5m\n  metric 0 1 2\n");
+        let mut params = EvalParams::instant(ms(&c["ts"]));
+        let given = [&c["queryLookback"], &c["engineLookback"]].into_iter().filter_map(Value::as_i64).find(|ns| *ns > 0);
+        params.lookback_ms = given.map_or(params.lookback_ms, |ns| ns / 1_000_000);
+        let (result, _) = run("metric", &params, &source)?;
+        let found = !result.series().is_empty();
+        if Some(found) == c["expectSamples"].as_bool() { Ok(()) } else { Err(format!("found: {found}")) }
+    });
+}
+
+#[test]
+fn rate_annotations() {
+    each("rate_annotations", |c| {
+        // A line of the data may name a series without a sample.
+        let lines = c["data"].as_str().unwrap().lines().map(str::trim).filter(|l| l.contains(' '));
+        let source = load(&format!("load 1m\n{}", lines.collect::<Vec<_>>().join("\n")));
+        let mut params = EvalParams::instant(60_000);
+        params.type_and_unit_labels = c["typeAndUnitLabelsEnabled"].as_bool().unwrap_or(false);
+        let query = c["expr"].as_str().unwrap();
+        let (_, ctx) = run(query, &params, &source)?;
+        let (warnings, infos) = (ctx.annotations.warnings(query), ctx.annotations.infos(query));
+        let list = |v: &Value| -> Vec<String> {
+            v.as_array().unwrap().iter().map(|v| v.as_str().unwrap().to_owned()).collect()
+        };
+        if warnings != list(&c["expectedWarningAnnotations"]) || infos != list(&c["expectedInfoAnnotations"]) {
+            return Err(format!("got {warnings:?} {infos:?}, expected {c}"));
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn selector_ranges() {
+    each("select_hints", |c| {
+        let (start, end) = (c["start"].as_i64().unwrap_or(0), c["end"].as_i64().unwrap_or(0));
+        let mut params =
+            if end > 0 { EvalParams::range(start, end, 1000) } else { EvalParams::instant(start) };
+        params.lookback_ms = 5000;
+        let expr = parse_expr(c["query"].as_str().unwrap()).map_err(|e| e.to_string())?;
+        let plan = plan(&expr, &params).map_err(|e| e.to_string())?;
+        let actual: Vec<(i64, i64, i64, i64, &str)> = plan
+            .selector_ranges
+            .iter()
+            .map(|r| (r.start_ms, r.end_ms, r.step_ms, r.range_ms, r.function))
+            .collect();
+        let get = |e: &Value, k: &str| e[k].as_i64().unwrap_or(0);
+        let expected: Vec<(i64, i64, i64, i64, String)> = c["expected"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|e| {
+                let function = e["Func"].as_str().unwrap_or("").to_owned();
+                (get(e, "Start"), get(e, "End"), get(e, "Step"), get(e, "Range"), function)
+            })
+            .collect();
+        let equal = actual.len() == expected.len()
+            && actual.iter().zip(&expected).all(|(a, e)| (a.0, a.1, a.2, a.3) == (e.0, e.1, e.2, e.3) && a.4 == e.4);
+        if equal { Ok(()) } else { Err(format!("got {actual:?}, expected {expected:?}")) }
+    });
+}

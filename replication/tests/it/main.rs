@@ -1,0 +1,10 @@
+//! The replicated log from outside: what survives, what is refused, and what comes back exactly once.
+
+mod basics;
+mod cluster;
+mod crash;
+mod damage;
+mod faults;
+mod recycling;
+mod replay;
+mod support;

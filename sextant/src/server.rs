@@ -1,0 +1,260 @@
+//! All roles in one process: put together in the order of the data path, run, and stopped in reverse.
+//!
+//! A stop has three steps, each within the configured time: no new connections, requests in flight are answered, roles end.
+//! What was acknowledged is on disk whether or not the steps complete.
+
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::{Context, Result};
+use sextant_agent::{Agent, AgentConfig};
+use sextant_compactor::{Compactor, CompactorConfig};
+use sextant_distributor::{Distributor, DistributorConfig};
+use sextant_ingester::{Ingester, IngesterConfig};
+use sextant_model::TenantId;
+use sextant_proto::{Limits, LimitsHandle, TenantLimits};
+use sextant_querier::{DataSource, Querier, QuerierConfig};
+use sextant_storage::{BlockCache, ManifestOptions, Manifests, StoreMetrics, StoreOptions, open_store};
+use tokio::{sync::watch, task::JoinSet};
+
+use crate::{
+    cli,
+    config::Config,
+    http::{self, Surface},
+    listeners::{self, Bound},
+    overview::Overview,
+    readiness::Readiness,
+};
+
+/// Runs the process until it is told to stop.
+pub fn run_blocking(config: Box<Config>) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("sextant").build()?;
+    let timeout = config.duration("shutdown_timeout");
+    let result = runtime.block_on(run(*config));
+    runtime.shutdown_timeout(timeout.min(Duration::from_secs(5)));
+    result
+}
+
+struct Listeners {
+    http: Option<Bound>,
+    grpc: Option<Bound>,
+    otlp_grpc: Option<Bound>,
+    otlp_http: Option<Bound>,
+}
+
+impl Listeners {
+    async fn bind(config: &Config) -> Result<Self> {
+        Ok(Self {
+            http: listeners::bind(config, "http.listen", "HTTP").await?,
+            grpc: listeners::bind(config, "grpc.listen", "gRPC (Flight SQL)").await?,
+            otlp_grpc: listeners::bind(config, "otlp.grpc.listen", "OTLP over gRPC").await?,
+            otlp_http: listeners::bind(config, "otlp.http.listen", "OTLP over HTTP").await?,
+        })
+    }
+
+    fn all(&self) -> Vec<(String, String)> {
+        [&self.http, &self.grpc, &self.otlp_grpc, &self.otlp_http]
+            .into_iter()
+            .flatten()
+            .map(|b| (b.name.to_owned(), b.address.to_string()))
+            .collect()
+    }
+}
+
+async fn run(config: Config) -> Result<()> {
+    let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64());
+    let data_dir = PathBuf::from(config.text("data_dir"));
+    std::fs::create_dir_all(&data_dir).with_context(|| format!("data_dir {}", data_dir.display()))?;
+    let listeners = Listeners::bind(&config).await?;
+    let (limits, limits_task) = limits(&config)?;
+
+    let store_metrics = Arc::new(StoreMetrics::default());
+    let store = open_store(&store_url(&config, &data_dir)?, &store_options(&config, store_metrics.clone()))?;
+    let manifests = Arc::new(Manifests::new(store.clone(), sextant_storage::METRICS, ManifestOptions::default()));
+
+    let ready = Readiness::waiting_for(&["log replay"]);
+    let ingester = Ingester::open(ingester_config(&config, &data_dir)?, store.clone(), manifests.clone())
+        .await
+        .with_context(|| format!("open {}", data_dir.display()))?;
+    ready.done("log replay");
+
+    let shards: Arc<dyn sextant_proto::ShardClient> = ingester.clone();
+    let distributor = Arc::new(Distributor::new(distributor_config(&config), limits.clone(), shards.clone()));
+    let cache = Arc::new(BlockCache::new(config.bytes("querier.cache_bytes") as usize));
+    let source = DataSource { store: store.clone(), manifests: manifests.clone(), shards, cache };
+    let querier = Querier::new(source, limits.clone(), querier_config(&config))?;
+    let compactor_config = CompactorConfig {
+        interval: config.duration("compactor.interval"),
+        delete_delay: config.duration("compactor.delete_delay"),
+    };
+    let compactor = Arc::new(Compactor::new(compactor_config, limits, store, manifests.clone()));
+    let agent = agent(&config, distributor.clone())?;
+
+    let overview = Arc::new(Overview {
+        listeners: listeners.all(),
+        manifests,
+        store_metrics,
+        ingester: ingester.clone(),
+        distributor: distributor.clone(),
+        querier: querier.clone(),
+        compactor: compactor.clone(),
+        agent: agent.clone(),
+        started_s: started,
+    });
+    let surface = Surface {
+        distributor: distributor.clone(),
+        ingester: ingester.clone(),
+        querier,
+        overview,
+        ready,
+        multi_tenancy: config.flag("multi_tenancy"),
+        body_max: config.bytes("distributor.max_request_bytes") as usize,
+    };
+    banner(&listeners);
+
+    let (stop, stopped) = watch::channel(false);
+    let mut tasks = JoinSet::new();
+    serve(&mut tasks, listeners, surface, &stopped)?;
+    let compactor_stop = stopped.clone();
+    tasks.spawn(async move {
+        compactor.run(compactor_stop).await;
+        Ok(())
+    });
+    if let Some(agent) = agent {
+        let stop = stopped.clone();
+        tasks.spawn(async move {
+            agent.run(stop).await;
+            Ok(())
+        });
+    }
+    if let Some(watcher) = limits_task {
+        let stop = stopped.clone();
+        tasks.spawn(async move {
+            watcher.run(stop).await;
+            Ok(())
+        });
+    }
+
+    let signal = wait_for_signal(&mut tasks).await;
+    tracing::info!("stopping");
+    let _ = stop.send(true);
+    let timeout = config.duration("shutdown_timeout");
+    let drained = tokio::time::timeout(timeout, async { while tasks.join_next().await.is_some() {} }).await;
+    if drained.is_err() {
+        tracing::warn!(?timeout, "some requests were still running and are cut off; what was acknowledged is on disk");
+    }
+    if tokio::time::timeout(timeout, ingester.shutdown()).await.is_err() {
+        tracing::warn!("the ingester did not stop in time; its log is replayed at the next start");
+    }
+    tracing::info!("stopped");
+    signal
+}
+
+/// Waits for SIGTERM or SIGINT, or for a listener that failed.
+async fn wait_for_signal(tasks: &mut JoinSet<Result<()>>) -> Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            Some(ended) = tasks.join_next() => ended.context("a task failed")??,
+        }
+    }
+}
+
+fn banner(listeners: &Listeners) {
+    println!("Sextant {}", cli::version());
+    for (name, address) in listeners.all() {
+        println!("  {name:<20} {address}");
+    }
+    if let Some(http) = &listeners.http {
+        let a = http.address;
+        println!("Try:");
+        println!("  http://{a}/");
+        println!("  http://{a}/api/v1/query?query=node_load1");
+        println!("  http://{a}/api/v1/sql?q=select+name,count(*)+from+metrics+group+by+name+order+by+name");
+    }
+}
+
+fn serve(
+    tasks: &mut JoinSet<Result<()>>,
+    listeners: Listeners,
+    surface: Surface,
+    stopped: &watch::Receiver<bool>,
+) -> Result<()> {
+    let until = |mut stopped: watch::Receiver<bool>| async move {
+        let _ = stopped.wait_for(|s| *s).await;
+    };
+    let router = http::router(surface.clone());
+    for bound in [listeners.http, listeners.otlp_http].into_iter().flatten() {
+        let (router, stopped) = (router.clone(), stopped.clone());
+        tasks.spawn(async move {
+            axum::serve(bound.socket, router).with_graceful_shutdown(until(stopped)).await.context(bound.name)
+        });
+    }
+    let multi_tenancy = surface.multi_tenancy;
+    if let Some(bound) = listeners.grpc {
+        let resolver = Arc::new(move |header: Option<&str>| http::resolve_tenants(header, multi_tenancy));
+        let flight = sextant_querier::flight::flight_service(surface.querier.clone(), resolver).map_err(anyhow::Error::msg)?;
+        let stopped = stopped.clone();
+        let incoming = tokio_stream::wrappers::TcpListenerStream::new(bound.socket);
+        tasks.spawn(async move {
+            tonic::transport::Server::builder()
+                .add_service(flight)
+                .serve_with_incoming_shutdown(incoming, until(stopped))
+                .await
+                .context(bound.name)
+        });
+    }
+    if let Some(bound) = listeners.otlp_grpc {
+        let service = crate::otlp::grpc_service(surface.distributor.clone(), multi_tenancy);
+        let stopped = stopped.clone();
+        let incoming = tokio_stream::wrappers::TcpListenerStream::new(bound.socket);
+        tasks.spawn(async move {
+            tonic::transport::Server::builder()
+                .add_service(service)
+                .serve_with_incoming_shutdown(incoming, until(stopped))
+                .await
+                .context(bound.name)
+        });
+    }
+    Ok(())
+}
+
+fn store_url(config: &Config, data_dir: &std::path::Path) -> Result<String> {
+    if let Some(url) = config.optional("object_store") {
+        return Ok(url.to_owned());
+    }
+    let dir = data_dir.join("objects");
+    std::fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
+    let dir = dir.canonicalize().with_context(|| dir.display().to_string())?;
+    Ok(format!("file://{}", dir.display()))
+}
+
+fn store_options(config: &Config, metrics: Arc<StoreMetrics>) -> StoreOptions {
+    let text = |key| config.optional(key).map(str::to_owned);
+    StoreOptions {
+        endpoint: text("s3.endpoint"),
+        region: text("s3.region"),
+        access_key_id: text("s3.access_key_id"),
+        secret_access_key: text("s3.secret_access_key"),
+        allow_http: config.flag("s3.allow_http"),
+        metrics,
+        ..StoreOptions::default()
+    }
+}
+
+fn querier_config(config: &Config) -> QuerierConfig {
+    QuerierConfig {
+        timeout: config.duration("querier.timeout"),
+        max_concurrent: config.integer("querier.max_concurrent") as usize,
+        lookback: config.duration("querier.lookback_delta"),
+        max_samples: config.integer("querier.max_samples") as usize,
+        ..QuerierConfig::default()
+    }
+}
