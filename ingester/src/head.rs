@@ -1,18 +1,243 @@
-//! The head.
+//! The head: a shard's rows that are not in blocks yet, and the state machine that makes them out of the log.
+//!
+//! Constraints
+//! - `apply` is a function of the payloads and of the state before them; no clock, no chance, no configuration.
+//! - A row is in exactly one generation, and a generation's rows are those of the log entries in `(start, end]`. Queries name
+//!   a position and get the generations after it; blocks cover everything up to a position. So nothing is read twice.
+//! - Series refs are dense from 0 **per tenant and generation**, in order of arrival, and valid in one epoch (the generation's
+//!   number). Each generation's entries bring all labels that they need, so replay needs no registry.
+//! - One timestamp of a series has one sample, whatever its kind: equal bits are one sample, otherwise the last write wins,
+//!   in the order of the log, across generations too.
+//! - Readers hold locks for short slices and decode outside them.
+//!
+//! Format: [`Command`] in the log; `column`, `chunk`, `group` and `side` for samples in memory; `carry` for the checkpoint.
+//!
+//! Recovery: a checkpoint at the position of a seal holds what outlives a generation ([`Head::restore`]); the entries after
+//! it are applied again. Sealed generations that the manifests cover are then dropped ([`Head::release`]).
+
 mod append;
 mod arena;
 mod bits;
 mod carry;
 mod chunk;
 mod column;
+mod command;
 mod exemplars;
+mod flush;
+mod generation;
 mod group;
 mod histograms;
 mod matching;
+mod merge;
 mod postings;
+mod read;
 mod recent;
+mod select;
 mod series;
 mod side;
+mod snapshot;
 mod starts;
 mod tenant;
 mod totals;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
+use sextant_model::TenantId;
+use sextant_proto::{AppendOutcome, ShardError, WriteBatchView};
+
+use append::AppendBuf;
+use carry::Carry;
+
+pub use carry::CarryError;
+pub use command::Command;
+pub use flush::{TenantFlush, block_order};
+pub use generation::Generation;
+pub use tenant::TenantHead;
+
+/// What applying a payload gave.
+#[derive(Clone, Debug)]
+pub enum Applied {
+    /// A batch's outcome.
+    Written(Result<AppendOutcome, ShardError>),
+    /// A generation ended at this position; the epoch is that of the next one.
+    Sealed {
+        /// Position of the seal.
+        position: u64,
+        /// Epoch that begins.
+        epoch: u64,
+    },
+    /// Generations up to a position were released.
+    Flushed,
+    /// The payload is no command of this version. Nothing was done.
+    Unknown,
+}
+
+struct Generations {
+    /// Oldest first.
+    sealed: Vec<Arc<Generation>>,
+    active: Arc<Generation>,
+}
+
+#[derive(Default)]
+struct Writer {
+    carry: Carry,
+    buf: AppendBuf,
+}
+
+/// See the module's documentation.
+pub struct Head {
+    generations: RwLock<Generations>,
+    writer: Mutex<Writer>,
+    epoch: AtomicU64,
+    carry_memory: AtomicUsize,
+}
+
+impl Default for Head {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Head {
+    /// An empty head: epoch 1, from the log's beginning.
+    pub fn new() -> Self {
+        Self {
+            generations: RwLock::new(Generations {
+                sealed: Vec::new(),
+                active: Arc::new(Generation::new(1, 0)),
+            }),
+            writer: Mutex::default(),
+            epoch: AtomicU64::new(1),
+            carry_memory: AtomicUsize::new(0),
+        }
+    }
+
+    /// Takes up the checkpoint of a seal at `position`, before any payload is applied.
+    pub fn restore(&self, position: u64, checkpoint: &[u8]) -> Result<(), CarryError> {
+        let (carry, epoch) = Carry::decode(checkpoint)?;
+        self.carry_memory.store(carry.memory(), Ordering::Relaxed);
+        self.writer.lock().carry = carry;
+        let mut generations = self.generations.write();
+        generations.sealed.clear();
+        generations.active = Arc::new(Generation::new(epoch, position));
+        self.epoch.store(epoch, Ordering::Release);
+        Ok(())
+    }
+
+    /// Applies the payload of the log entry at `position`. Called by one thread at a time, in the order of the log.
+    pub fn apply(&self, position: u64, payload: &[u8]) -> Applied {
+        match Command::decode(payload) {
+            Some(Command::Write(batch)) => Applied::Written(self.write(batch)),
+            Some(Command::Seal) => self.seal(position),
+            Some(Command::Flushed(covered)) => {
+                self.release(covered);
+                Applied::Flushed
+            }
+            None => Applied::Unknown,
+        }
+    }
+
+    fn write(&self, batch: &[u8]) -> Result<AppendOutcome, ShardError> {
+        let batch = WriteBatchView::parse(batch).map_err(|e| ShardError::Malformed(e.to_string()))?;
+        let header = &batch.header;
+        let mut writer = self.writer.lock();
+        let Writer { carry, buf } = &mut *writer;
+        let active = self.active();
+        let epoch = active.epoch();
+        let tenant = active.tenant(header.tenant);
+        if carry.recent.contains(header.write_id) {
+            let rows = tenant.as_ref().map(|t| t.rows.read());
+            return Ok(append::answer_duplicate(&batch, rows.as_deref(), epoch));
+        }
+        if header.epoch != epoch && append::uses_refs(&batch) {
+            return Err(ShardError::StaleEpoch { current: epoch });
+        }
+        append::check(&batch, tenant.as_ref().map(|t| t.rows.read()).as_deref(), buf)?;
+        let tenant = match tenant {
+            Some(t) => t,
+            None => {
+                let id = TenantId::new(header.tenant).map_err(|e| ShardError::Malformed(e.to_string()))?;
+                active.add_tenant(id)
+            }
+        };
+        let mut rows = tenant.rows.write();
+        let (memory, samples) = (rows.memory, rows.samples);
+        let outcome = append::apply(&batch, &mut rows, carry.tenant(header.tenant), buf, epoch);
+        active.count(rows.memory, memory, rows.samples.saturating_sub(samples));
+        drop(rows);
+        carry.recent.insert(header.write_id, header.now_ms);
+        Ok(outcome)
+    }
+
+    fn seal(&self, position: u64) -> Applied {
+        let mut writer = self.writer.lock();
+        writer.carry.expire();
+        let mut generations = self.generations.write();
+        let epoch = generations.active.epoch() + 1;
+        let checkpoint = Bytes::from(writer.carry.encode(epoch));
+        self.carry_memory.store(writer.carry.memory(), Ordering::Relaxed);
+        let next = Arc::new(Generation::new(epoch, position));
+        let sealed = std::mem::replace(&mut generations.active, next);
+        sealed.seal(position, checkpoint);
+        generations.sealed.push(sealed);
+        self.epoch.store(epoch, Ordering::Release);
+        Applied::Sealed { position, epoch }
+    }
+
+    /// The epoch whose refs are accepted now.
+    pub fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// The generation that takes writes.
+    pub fn active(&self) -> Arc<Generation> {
+        self.generations.read().active.clone()
+    }
+
+    /// Sealed generations, oldest first, released ones too.
+    pub fn sealed(&self) -> Vec<Arc<Generation>> {
+        self.generations.read().sealed.clone()
+    }
+
+    /// Marks generations up to a position as being in blocks; [`Head::reap`] drops them.
+    pub fn release(&self, covered: u64) {
+        for g in &self.generations.read().sealed {
+            if !g.is_after(covered) {
+                g.release();
+            }
+        }
+    }
+
+    /// Drops generations released at least `grace` ago; returns how many.
+    pub fn reap(&self, grace: Duration) -> usize {
+        let mut generations = self.generations.write();
+        let keep = |g: &Arc<Generation>| g.released().is_none_or(|at| at.elapsed() < grace);
+        let (kept, dropped): (Vec<_>, Vec<_>) = generations.sealed.drain(..).partition(keep);
+        generations.sealed = kept;
+        drop(generations);
+        // The memory is given back outside the lock.
+        dropped.len()
+    }
+
+    /// Bytes of memory over all generations.
+    pub fn memory(&self) -> usize {
+        let generations = self.generations.read();
+        let sealed: usize = generations.sealed.iter().map(|g| g.memory()).sum();
+        sealed + generations.active.memory() + self.carry_memory.load(Ordering::Relaxed)
+    }
+
+    /// The generations that are after a position, oldest first.
+    pub(crate) fn after(&self, position: u64) -> Vec<Arc<Generation>> {
+        let generations = self.generations.read();
+        let all = generations.sealed.iter().chain([&generations.active]);
+        all.filter(|g| g.is_after(position)).cloned().collect()
+    }
+}

@@ -10,7 +10,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use sextant_model::{Labels, Matcher, SeriesBuf, SeriesSet, TenantId};
 use sextant_proto::{ExemplarSeries, MetadataEntry, SelectLimits, SelectRequest, ShardClient, ShardId};
 use sextant_storage::{
-    BlockCache, BlockMeta, BlockReader, BlockSelect, Manifest, Manifests, ObjectStore, ReadStats, merge_series_sets,
+    BlockCache, BlockMeta, BlockReader, BlockSelect, Manifest, Manifests, ObjectStore, ReadStats, SelectHints, merge_series_sets,
 };
 
 use crate::error::QueryError;
@@ -44,7 +44,7 @@ pub struct Dataset {
     source: DataSource,
     tenants: Vec<TenantView>,
     /// What was read from blocks.
-    pub stats: ReadStats,
+    pub stats: Arc<ReadStats>,
 }
 
 /// What to read.
@@ -67,7 +67,7 @@ impl Dataset {
         for tenant in tenants {
             views.push(TenantView { tenant: tenant.clone(), manifest: source.manifests.load(tenant).await? });
         }
-        Ok(Self { source: source.clone(), tenants: views, stats: ReadStats::default() })
+        Ok(Self { source: source.clone(), tenants: views, stats: Arc::default() })
     }
 
     /// The samples of matching series, in order of labels, each timestamp once.
@@ -93,6 +93,7 @@ impl Dataset {
             start: selection.start,
             end: selection.end,
             limits: selection.limits,
+            hints: SelectHints::default(),
         };
         let heads = self.each_shard(view, matchers, selection.start, selection.end, selection.limits, |shards, shard, r| {
             Box::pin(async move { shards.select(shard, r).await })
@@ -115,7 +116,7 @@ impl Dataset {
     ) -> Result<(u64, SeriesSet), QueryError> {
         let (store, tenant, cache, stats) =
             (self.source.store.clone(), view.tenant.clone(), self.source.cache.clone(), self.stats.clone());
-        let seq = meta.seq;
+        let seq = meta.priority();
         // Decoding is work for a core: a task of its own, so that several blocks use several.
         let task = tokio::spawn(async move {
             let reader = BlockReader::open(store, &tenant, meta, cache).await?;
@@ -257,7 +258,7 @@ impl Dataset {
     }
 
     fn blocks(&self, view: &TenantView, start: i64, end: i64) -> Vec<Arc<BlockMeta>> {
-        view.manifest.blocks.iter().filter(|b| b.min_t <= end && b.max_t >= start).cloned().collect()
+        view.manifest.blocks.iter().filter(|b| b.overlaps(start, end)).cloned().map(Arc::new).collect()
     }
 
     async fn reader(&self, view: &TenantView, meta: Arc<BlockMeta>) -> Result<BlockReader, QueryError> {
@@ -271,6 +272,7 @@ impl Dataset {
             start: selection.start,
             end: selection.end,
             limits: selection.limits,
+            hints: SelectHints { samples: false, ..SelectHints::default() },
         }
     }
 

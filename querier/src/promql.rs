@@ -47,7 +47,7 @@ impl PromSession {
     async fn physical(&self, plan: &Plan, state: &Arc<QueryState>) -> Result<Arc<dyn ExecutionPlan>, QueryError> {
         let logical = logical_plan(&plan.root, state)?;
         let planner = DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(PromPlanner)]);
-        Ok(planner.create_physical_plan(&logical, &self.0).await?)
+        Ok(planner.create_physical_plan(&logical, self.0.as_ref()).await?)
     }
 
     /// Runs a plan.

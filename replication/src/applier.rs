@@ -90,6 +90,11 @@ impl Progress {
     }
 }
 
+/// The state machine panicked at this entry.
+#[derive(Debug, thiserror::Error)]
+#[error("the state machine panicked at entry {}", .0.index)]
+pub(crate) struct ApplyPanic(LogId);
+
 /// Applies the entries of one group.
 #[derive(Clone)]
 pub(crate) struct Applier {
@@ -101,7 +106,7 @@ pub(crate) struct Applier {
 
 impl Applier {
     /// Applies one entry, the next one. A panic of the state machine becomes an error, which stops the group.
-    pub(crate) fn apply_entry(&self, entry: &Entry) -> Result<Outputs, StorageError> {
+    pub(crate) fn apply_entry(&self, entry: &Entry) -> Result<Outputs, ApplyPanic> {
         let index = entry.log_id.index;
         let outputs = match &entry.payload {
             EntryPayload::Blank => Outputs::default(),
@@ -112,10 +117,7 @@ impl Applier {
             }
             EntryPayload::Normal(batch) => {
                 let applied = catch_unwind(AssertUnwindSafe(|| self.machine.apply_batch(index, batch)));
-                applied.map_err(|_| {
-                    let error = AnyError::error(format!("the state machine panicked at entry {index}"));
-                    StorageIOError::apply(entry.log_id, error)
-                })?
+                applied.map_err(|_| ApplyPanic(entry.log_id))?
             }
         };
         self.progress.state.lock().last_applied = Some(entry.log_id);
@@ -148,7 +150,8 @@ impl RaftStateMachine<TypeConfig> for Applier {
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let outputs = entries.into_iter().map(|entry| self.apply_entry(&entry)).collect::<Result<Vec<_>, _>>()?;
+        let outputs: Result<Vec<_>, _> = entries.into_iter().map(|entry| self.apply_entry(&entry)).collect();
+        let outputs = outputs.map_err(|e| StorageIOError::apply(e.0, AnyError::new(&e)))?;
         self.store.applied(&self.group, self.progress.last_applied());
         Ok(outputs)
     }

@@ -13,10 +13,7 @@
 //! no other node can have a different one; otherwise entries beyond the last known commit position wait for a leader.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::Ordering,
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -32,8 +29,9 @@ use tokio::{
 };
 
 use crate::{
-    AppendReply, AppendRequest, BallotReply, BallotRequest, Bootstrap, CheckpointError, GroupId, GroupOptions,
-    LogStore, Member, NoAnswer, NodeId, OpenError, ProposeError, StateMachine, StoreError, SyncMode,
+    AppendReply, AppendRequest, BallotReply, BallotRequest, Bootstrap, CheckpointError, GroupId,
+    GroupOptions, LogStore, Member, NoAnswer, NodeId, OpenError, ProposeError, StateMachine, StoreError,
+    SyncMode,
     applier::{Applier, Progress},
     checkpoint::{self, Position},
     network::GroupNetwork,
@@ -153,7 +151,8 @@ impl<S: StateMachine> Group<S> {
         let config = Arc::new(raft_config(id, options.heartbeat_interval_ms).map_err(raft_error)?);
         let raft = Raft::new(node, config, network, raft_log, applier).await;
         let raft = raft.map_err(|e| raft_error(e.to_string()))?;
-        if let Err(reason) = lead_if_alone(&raft, &log, node, &options.bootstrap, store.options().sync).await {
+        if let Err(reason) = lead_if_alone(&raft, &log, node, &options.bootstrap, store.options().sync).await
+        {
             let _ = raft.shutdown().await;
             return Err(raft_error(store.poisoned().unwrap_or(reason)));
         }
@@ -166,8 +165,7 @@ impl<S: StateMachine> Group<S> {
         let stop = Arc::new(Notify::new());
         let queue_permits = (options.queue_bytes_max / 1024).clamp(1, 1 << 30) as u32;
         let payload_bytes_max = store.options().record_bytes_max() - 1024;
-        let proposer =
-            Proposer::<S>::new(raft.clone(), store.clone(), options, rx, Arc::clone(&stop));
+        let proposer = Proposer::<S>::new(raft.clone(), store.clone(), options, rx, Arc::clone(&stop));
         let proposer = tokio::spawn(async move {
             proposer.run().await;
             drop(lease);
@@ -192,7 +190,8 @@ impl<S: StateMachine> Group<S> {
     }
 
     /// Resolves with the state machine's output when the payload is committed (synced by a majority) and applied here. It may
-    /// share its Raft entry, and so its index, with other payloads. Waits while the group's queue is full.
+    /// share its Raft entry, and so its index, with other payloads. Waits while the group's queue is full. Proposals that are
+    /// under way at the same time have no order among each other.
     ///
     /// Dropping the future does not take the payload back.
     pub async fn propose(&self, payload: Bytes) -> Result<S::Output, ProposeError> {
@@ -244,9 +243,8 @@ impl<S: StateMachine> Group<S> {
         let position = Position { log_id, membership: inner.progress.membership_at(index) };
         let (store, id, written) = (inner.store.clone(), inner.id, position.clone());
         let file = checkpoint::path(store.dir(), id);
-        let write = blocking(move || {
-            checkpoint::write(store.dir(), id, &written, &app, &store.options().fault_hook)
-        });
+        let write =
+            blocking(move || checkpoint::write(store.dir(), id, &written, &app, &store.options().fault_hook));
         let io_error = |source| CheckpointError::Io { file, source };
         write.await.map_err(std::io::Error::other).and_then(|r| r).map_err(io_error)?;
         inner.progress.set_checkpoint(position);
@@ -391,7 +389,11 @@ fn raft_config(id: GroupId, heartbeat_interval_ms: u64) -> Result<Config, String
 }
 
 /// Gives the state machine the checkpoint, if there is one, and checks that the log goes on from it.
-fn restore<S: StateMachine>(store: &LogStore, id: GroupId, machine: &S) -> Result<Option<Position>, OpenError> {
+fn restore<S: StateMachine>(
+    store: &LogStore,
+    id: GroupId,
+    machine: &S,
+) -> Result<Option<Position>, OpenError> {
     let found = checkpoint::read(store.dir(), id)?;
     let covered = found.as_ref().map(|(position, _)| position.log_id.index);
     let purged = store.group(id).state.lock().purged.map(|p| p.index);

@@ -119,7 +119,9 @@ impl RaftNetwork<TypeConfig> for Peer {
         _: InstallSnapshotRequest<TypeConfig>,
         _: RPCOption,
     ) -> Result<InstallSnapshotResponse<NodeId>, Failed<InstallSnapshotError>> {
-        Err(RPCError::Unreachable(Unreachable::new(&NoAnswer("checkpoints are not sent to members".to_owned()))))
+        Err(RPCError::Unreachable(Unreachable::new(&NoAnswer(
+            "checkpoints are not sent to members".to_owned(),
+        ))))
     }
 
     async fn vote(

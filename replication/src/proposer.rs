@@ -119,7 +119,10 @@ impl<S: StateMachine> Proposer<S> {
     }
 
     /// Takes the payloads of the next entry from the queue.
-    fn next_batch(&mut self) -> (Vec<Bytes>, Vec<(oneshot::Sender<Result<S::Output, ProposeError>>, OwnedSemaphorePermit)>, bool) {
+    fn next_batch(
+        &mut self,
+    ) -> (Vec<Bytes>, Vec<(oneshot::Sender<Result<S::Output, ProposeError>>, OwnedSemaphorePermit)>, bool)
+    {
         let (mut payloads, mut waiting) = (Vec::new(), Vec::new());
         let mut bytes = 0;
         let mut alone = false;

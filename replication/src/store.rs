@@ -364,7 +364,8 @@ fn read_slot(group: GroupId, slot: &Slot) -> Result<Entry, StoreError> {
     };
     let found = record::decode(&buffer, segment.head.seal()).map_err(|bad| damaged(bad.to_string()))?;
     let body = buffer.slice(record::HEAD_BYTES..record::HEAD_BYTES + found.body.len());
-    let entry = entry::decode(&found, &body).filter(|e| found.head.group == group.0 && e.log_id == slot.log_id);
+    let entry =
+        entry::decode(&found, &body).filter(|e| found.head.group == group.0 && e.log_id == slot.log_id);
     entry.ok_or_else(|| damaged(format!("not entry {} of group {group}", slot.log_id)))
 }
 
@@ -400,4 +401,3 @@ pub fn fuzz_decode_segment(bytes: &[u8]) {
         Ok::<_, std::convert::Infallible>(())
     });
 }
-

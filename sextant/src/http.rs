@@ -31,6 +31,8 @@ pub const TENANT_HEADER: &str = "x-scope-orgid";
 pub struct Surface {
     /// Takes writes.
     pub distributor: Arc<Distributor>,
+    /// Takes OTLP.
+    pub otlp: crate::otlp::Otlp,
     /// Flushes.
     pub ingester: Arc<Ingester>,
     /// Answers.
@@ -54,7 +56,7 @@ pub fn router(surface: Surface) -> Router {
         .route("/admin/flush", post(flush))
         .with_state(surface.clone());
     let api = prometheus.merge(write).layer(middleware::from_fn_with_state(surface.clone(), tenants));
-    let otlp = crate::otlp::routes(surface.distributor.clone())
+    let otlp = crate::otlp::routes(surface.otlp.clone())
         .layer(middleware::from_fn_with_state(surface.clone(), tenants));
     Router::new()
         .nest("/api/v1", api.clone())

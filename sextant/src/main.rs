@@ -5,6 +5,7 @@ mod config;
 mod http;
 mod listeners;
 mod logging;
+mod otlp;
 mod overview;
 mod readiness;
 mod server;

@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, Result};
 use sextant_agent::{Agent, AgentConfig};
 use sextant_compactor::{Compactor, CompactorConfig};
-use sextant_distributor::{Distributor, DistributorConfig};
+use sextant_distributor::{Distributor, DistributorConfig, LimitsWatcher, otlp::OtlpOptions};
 use sextant_ingester::{Ingester, IngesterConfig};
 use sextant_model::TenantId;
 use sextant_proto::{Limits, LimitsHandle, TenantLimits};
@@ -26,6 +26,7 @@ use crate::{
     http::{self, Surface},
     listeners::{self, Bound},
     overview::Overview,
+    otlp::Otlp,
     readiness::Readiness,
 };
 
@@ -82,7 +83,7 @@ async fn run(config: Config) -> Result<()> {
     ready.done("log replay");
 
     let shards: Arc<dyn sextant_proto::ShardClient> = ingester.clone();
-    let distributor = Arc::new(Distributor::new(distributor_config(&config), limits.clone(), shards.clone()));
+    let distributor = Arc::new(Distributor::new(DistributorConfig::default(), limits.clone(), shards.clone()));
     let cache = Arc::new(BlockCache::new(config.bytes("querier.cache_bytes") as usize));
     let source = DataSource { store: store.clone(), manifests: manifests.clone(), shards, cache };
     let querier = Querier::new(source, limits.clone(), querier_config(&config))?;
@@ -105,7 +106,8 @@ async fn run(config: Config) -> Result<()> {
         started_s: started,
     });
     let surface = Surface {
-        distributor: distributor.clone(),
+        otlp: Otlp { distributor: distributor.clone(), options: Arc::new(otlp_options(&config)) },
+        distributor,
         ingester: ingester.clone(),
         querier,
         overview,
@@ -212,7 +214,7 @@ fn serve(
         });
     }
     if let Some(bound) = listeners.otlp_grpc {
-        let service = crate::otlp::grpc_service(surface.distributor.clone(), multi_tenancy);
+        let service = crate::otlp::grpc_service(&surface.otlp, multi_tenancy, surface.body_max);
         let stopped = stopped.clone();
         let incoming = tokio_stream::wrappers::TcpListenerStream::new(bound.socket);
         tasks.spawn(async move {
@@ -257,4 +259,32 @@ fn querier_config(config: &Config) -> QuerierConfig {
         max_samples: config.integer("querier.max_samples") as usize,
         ..QuerierConfig::default()
     }
+}
+
+fn otlp_options(config: &Config) -> OtlpOptions {
+    let promoted = config.text("distributor.otlp_promote_resource_attributes");
+    OtlpOptions {
+        promote_resource_attributes: promoted.split(',').map(str::trim).filter(|a| !a.is_empty()).map(str::to_owned).collect(),
+        ..OtlpOptions::default()
+    }
+}
+
+/// The limits in force, and the watcher of their file where there is one.
+fn limits(config: &Config) -> Result<(LimitsHandle, Option<LimitsWatcher>)> {
+    let defaults = TenantLimits { max_request_bytes: config.bytes("distributor.max_request_bytes"), ..TenantLimits::default() };
+    let handle = LimitsHandle::new(Limits::new(defaults));
+    let watcher = match config.optional("limits_file") {
+        Some(path) => Some(LimitsWatcher::open(path.into(), Duration::from_secs(2), handle.clone())?),
+        None => None,
+    };
+    Ok((handle, watcher))
+}
+
+fn agent(config: &Config, sink: Arc<Distributor>) -> Result<Option<Arc<Agent>>> {
+    if !config.flag("agent.host_metrics") {
+        return Ok(None);
+    }
+    let tenant = TenantId::new(config.text("agent.tenant")).context("agent.tenant")?;
+    let settings = AgentConfig { host_interval: config.duration("agent.host_interval"), tenant, ..AgentConfig::default() };
+    Ok(Some(Arc::new(Agent::new(settings, sink))))
 }

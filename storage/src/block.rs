@@ -1,17 +1,27 @@
 //! A block: Parquet tables, a sidecar index and a table of checksums. The layout is in `docs/block-format.md`.
 
+mod cache;
 mod checksums;
+mod fetch;
+mod grid;
 mod index;
 mod lists;
+mod opened;
 pub(crate) mod order;
+mod pages;
+mod postings;
+mod read;
 mod scale;
+mod series_group;
 mod source;
 mod stats;
 mod tables;
 mod times;
 mod write;
 
+pub use read::BlockReader;
 pub use source::{BlockFiles, BlockOptions, SeriesSource, series_order};
+pub use cache::BlockCache;
 pub use checksums::Checksums;
 pub use stats::{BlockSelect, ReadStats, ReadStatsSnapshot, SelectHints};
 pub use tables::names;

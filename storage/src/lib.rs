@@ -29,7 +29,7 @@ mod manifest;
 pub mod paths;
 mod store;
 
-pub use block::{BlockFiles, BlockWriter, Checksums, names, write_block, BlockOptions, BlockSelect, ReadStats, ReadStatsSnapshot, SelectHints, SeriesSource, series_order};
+pub use block::{BlockCache, BlockFiles, BlockReader, BlockWriter, Checksums, names, write_block, BlockOptions, BlockSelect, ReadStats, ReadStatsSnapshot, SelectHints, SeriesSource, series_order};
 pub use error::{Result, StorageError};
 pub use manifest::{BlockId, BlockMeta, LogRange, Manifest, ManifestOptions, Manifests, ObjectMeta, RetiredBlock};
 pub use store::{GuardedStore, StoreMetrics, StoreMetricsSnapshot, StoreOptions, open_store};

@@ -193,7 +193,11 @@ fn apply_floats(
         at = range.end;
         if run.t < floor {
             for k in 0..run.count {
-                context.refuse(run.first + k, 1, RefusalKind::OutsideWindow);
+                let kind = match resolve(run.first + k, new_refs) {
+                    Some(_) => RefusalKind::OutsideWindow,
+                    None => RefusalKind::SeriesLimit,
+                };
+                context.refuse(run.first + k, 1, kind);
             }
             continue;
         }

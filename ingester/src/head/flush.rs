@@ -5,7 +5,7 @@ use std::{cmp::Ordering, sync::Arc};
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
-use sextant_model::{Exemplar, LabelIter, Labels, METRIC_NAME, MetricMetadata, SeriesBuf};
+use sextant_model::{Exemplar, Labels, METRIC_NAME, MetricMetadata, SeriesBuf};
 
 use super::{
     select::compare_labels,
@@ -13,6 +13,8 @@ use super::{
     snapshot::{ReadBuf, Snapshot},
     tenant::{Rows, TenantHead},
 };
+
+type LabelIter<'a> = <&'a Labels as IntoIterator>::IntoIter;
 
 const ALL: (i64, i64) = (i64::MIN, i64::MAX);
 

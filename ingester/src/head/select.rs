@@ -65,7 +65,7 @@ impl TenantHead {
 
     /// Those of the series that have a sample within the range.
     pub(crate) fn with_samples(&self, series: &RoaringBitmap, range: (i64, i64)) -> RoaringBitmap {
-        let mut found = Vec::new();
+        let mut found: Vec<SeriesRef> = Vec::new();
         let mut buf = Default::default();
         self.in_slices(series, |rows, slice| {
             let whole = range.0 <= rows.t_min && rows.t_max <= range.1;

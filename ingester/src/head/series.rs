@@ -4,7 +4,7 @@
 //! bytes; the bytes themselves are compared as well, so a collision makes two series, never one.
 
 use hashbrown::HashTable;
-use sextant_model::{LabelError, Labels};
+use sextant_model::Labels;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::arena::{Arena, Span};
@@ -173,7 +173,3 @@ impl SeriesTable {
     }
 }
 
-/// Checks canonical label bytes by the model's rules.
-pub(crate) fn check_labels(bytes: &[u8]) -> Result<(), LabelError> {
-    Labels::from_canonical_bytes(bytes).map(|_| ())
-}

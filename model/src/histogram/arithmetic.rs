@@ -91,6 +91,9 @@ impl Histogram {
         }
         (self.count, c.count) = kahan_inc(other.count, self.count, c.count);
         (self.sum, c.sum) = kahan_inc(other.sum, self.sum, c.sum);
+        if self.kahan_add_same_layout(other, c) {
+            return Ok(report);
+        }
         let mut positive = Compensated::zip(&self.positive_buckets, &c.positive_buckets);
         let other_positive = Compensated::zip(&other.positive_buckets, &[]);
         if self.uses_custom_buckets() {
@@ -124,6 +127,47 @@ impl Histogram {
         c.positive_spans.clone_from(&self.positive_spans);
         c.negative_spans.clone_from(&self.negative_spans);
         Ok(report)
+    }
+
+    /// The fast path for series of one source: equal spans, bounds and thresholds need no new lists.
+    fn kahan_add_same_layout(&mut self, other: &Self, c: &mut Self) -> bool {
+        let (schema, zero_threshold) = (self.schema, self.zero_threshold);
+        let aligned = |spans: &[Span], buckets: &[f64], other_spans, other_buckets| {
+            let other =
+                Addend { spans: other_spans, buckets: other_buckets, schema, zero_threshold, negate: false };
+            other.is_aligned_with(spans, buckets.len())
+        };
+        let same = schema == other.schema
+            && schema == c.schema
+            && self.custom_values == other.custom_values
+            && aligned(
+                &self.positive_spans,
+                &self.positive_buckets,
+                &other.positive_spans,
+                &other.positive_buckets,
+            )
+            && aligned(
+                &self.negative_spans,
+                &self.negative_buckets,
+                &other.negative_spans,
+                &other.negative_buckets,
+            )
+            && self.positive_spans == c.positive_spans
+            && self.negative_spans == c.negative_spans
+            && self.positive_buckets.len() == c.positive_buckets.len()
+            && self.negative_buckets.len() == c.negative_buckets.len();
+        if same {
+            for (counts, compensations, added) in [
+                (&mut self.positive_buckets, &mut c.positive_buckets, &other.positive_buckets),
+                (&mut self.negative_buckets, &mut c.negative_buckets, &other.negative_buckets),
+            ] {
+                for ((count, compensation), &inc) in counts.iter_mut().zip(compensations).zip(added) {
+                    (*count, *compensation) = kahan_inc(inc, *count, *compensation);
+                }
+            }
+            c.zero_threshold = zero_threshold;
+        }
+        same
     }
 
     fn combine(&mut self, other: &Self, negate: bool) -> Result<Combined, HistogramError> {
@@ -290,9 +334,9 @@ mod tests {
     fn kahan_add_keeps_small_counts_beside_large_ones() {
         let mut total = one_bucket(1.0);
         let mut compensation = None;
-        for count in [1e100, 1.0, -1e100] {
+        for (schema, count) in [(2, 1e100), (0, 1.0), (0, -1e100)] {
             let mut other = one_bucket(count);
-            other.schema = 2;
+            other.schema = schema;
             assert_eq!(total.kahan_add(&other, &mut compensation), Ok(Combined::default()));
         }
         let compensation = compensation.unwrap_or_default();

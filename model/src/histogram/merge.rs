@@ -27,6 +27,13 @@ impl<C: Cell> Addend<'_, C> {
             && exponential_bound(narrow(index), self.schema) <= self.zero_threshold
     }
 
+    /// Whether `spans`, with as many buckets as `length`, are the same buckets, and none is to be left out.
+    pub(super) fn is_aligned_with(&self, spans: &[Span], length: usize) -> bool {
+        spans == self.spans
+            && length == self.buckets.len()
+            && spans.first().is_none_or(|first| !self.in_zero_bucket(i64::from(first.offset)))
+    }
+
     fn sign(&self, cell: C) -> C {
         if self.negate { cell.negated() } else { cell }
     }
@@ -50,9 +57,7 @@ pub(super) fn merge_side<C: Cell>(spans: &mut Vec<Span>, buckets: &mut Vec<C>, o
 
 /// The fast path for series of one source: equal spans, and nothing to leave out.
 fn merge_same_layout<C: Cell>(spans: &[Span], buckets: &mut [C], other: &Addend<'_, C>) -> bool {
-    let same = spans == other.spans
-        && buckets.len() == other.buckets.len()
-        && spans.first().is_some_and(|first| !other.in_zero_bucket(i64::from(first.offset)));
+    let same = other.is_aligned_with(spans, buckets.len());
     if same {
         for (cell, &added) in buckets.iter_mut().zip(other.buckets) {
             cell.accumulate(other.sign(added));

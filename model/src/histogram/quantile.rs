@@ -1,4 +1,7 @@
 //! Quantiles of native histograms: `histogram_quantile`.
+//!
+//! One deliberate difference from Prometheus: with a NaN sum it goes on to the last bucket to see whether observations
+//! are missing, and then interpolates in that bucket. Here the quantile stays in the bucket in which its rank lies.
 
 use super::Histogram;
 use super::buckets::Bucket;

@@ -64,7 +64,7 @@ pub enum HistogramError {
         "zero bucket has observation count of {0}: histogram has a bucket whose observation count is negative"
     )]
     NegativeZeroCount(f64),
-    #[error("observation count is {0}: histogram's observation count is negative")]
+    #[error("observation count is  {0}: histogram's observation count is negative")]
     NegativeCount(f64),
     #[error(
         "{found} observations found in buckets, but the Count field is {count}: histogram's observation count should be at least the number of observations found in the buckets"

@@ -5,5 +5,6 @@
 mod codec;
 mod suite;
 
+mod classic;
 mod native_histograms;
 mod promql;

@@ -49,7 +49,11 @@ fn expect_combined(
         return Err(format!("got {result:?}, expected {report:?}"));
     }
     if let Some(expected) = case.get("expected") {
-        expect_same(&got, &absolute(expected))?;
+        // The suite's layouts are up to compaction.
+        let mut expected = absolute(expected);
+        got.compact(0);
+        expected.compact(0);
+        expect_same(&got, &expected)?;
     }
     Ok(())
 }

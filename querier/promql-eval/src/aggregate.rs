@@ -8,8 +8,8 @@ mod state;
 use sextant_promql::{AggregateOp, PosRange};
 
 use crate::{
-    annotations::HistogramOp, bits, block::StepBlock, context::EvalContext, error::EvalError, groups::Grouping,
-    steps::Steps,
+    annotations::HistogramOp, bits, block::StepBlock, context::EvalContext, error::EvalError,
+    groups::Grouping, steps::Steps,
 };
 pub use state::Groups;
 
@@ -80,7 +80,7 @@ pub struct Aggregate {
 #[derive(Debug)]
 pub enum Partial {
     /// Of an aggregation.
-    Groups(Groups),
+    Groups(Box<Groups>),
     /// Of `absent`: per step, whether any series has a value.
     Present(Vec<u64>),
 }
@@ -89,7 +89,7 @@ impl Partial {
     /// Adds another partial result of the same node.
     pub fn merge(&mut self, other: Partial) -> Result<(), EvalError> {
         match (self, other) {
-            (Self::Groups(a), Self::Groups(b)) => a.merge(b),
+            (Self::Groups(a), Self::Groups(b)) => a.merge(*b),
             (Self::Present(a), Self::Present(b)) => {
                 bits::or_into(a, &b);
                 Ok(())
@@ -125,7 +125,14 @@ impl Aggregate {
     }
 
     /// Adds a row in which some cells are histograms.
-    fn add_mixed_row(&self, groups: &mut Groups, group: usize, block: &StepBlock, i: usize, ctx: &EvalContext) {
+    fn add_mixed_row(
+        &self,
+        groups: &mut Groups,
+        group: usize,
+        block: &StepBlock,
+        i: usize,
+        ctx: &EvalContext,
+    ) {
         use AggregateKind as K;
         let row = block.row(i);
         for step in bits::ones(row.present) {

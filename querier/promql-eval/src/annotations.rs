@@ -172,7 +172,8 @@ impl Annotations {
     }
 
     pub(crate) fn mixed_exponential_custom(&self, name: &str, pos: PosRange) {
-        let text = "vector contains a mix of histograms with exponential and custom buckets schemas for metric name";
+        let text =
+            "vector contains a mix of histograms with exponential and custom buckets schemas for metric name";
         self.warning(format!("{text} {}", go_quote(name)), pos);
     }
 

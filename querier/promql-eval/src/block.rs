@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sextant_model::{Histogram, Labels};
 
-use crate::{bits, steps::Steps};
+use crate::{bits, steps::Steps, value::histogram_cost};
 
 /// What one series has at one step.
 #[derive(Clone, Debug)]
@@ -91,6 +91,19 @@ impl StepBlock {
         }
     }
 
+    /// A row for each label set, with all cells absent. `drop_name` is left to the caller.
+    pub(crate) fn absent(steps: Steps, labels: &[Labels]) -> Self {
+        let n = labels.len();
+        Self {
+            steps,
+            labels: labels.to_vec(),
+            drop_name: Vec::with_capacity(n),
+            values: vec![0.0; n * steps.count],
+            present: vec![0; n * steps.words()],
+            histograms: None,
+        }
+    }
+
     /// How many series there are.
     pub fn len(&self) -> usize {
         self.labels.len()
@@ -104,6 +117,12 @@ impl StepBlock {
     /// How many cells have a value.
     pub fn sample_count(&self) -> usize {
         bits::count(&self.present)
+    }
+
+    /// How many samples it counts for against `max_samples`.
+    pub fn held_samples(&self) -> usize {
+        let histograms = self.histograms.iter().flatten().flatten();
+        self.sample_count() + histograms.map(|h| histogram_cost(h) - 1).sum::<usize>()
     }
 
     /// A row.

@@ -30,6 +30,12 @@ impl CancelFlag {
     }
 }
 
+/// A block may have so many cells per sample that may be held.
+const CELLS_PER_SAMPLE: usize = 4;
+
+/// A block of so few cells is always allowed.
+const SMALL_BLOCK: usize = 4096;
+
 /// Shared by the operators of one query; cloning gives another handle to the same.
 #[derive(Clone, Debug)]
 pub struct EvalContext {
@@ -38,7 +44,15 @@ pub struct EvalContext {
     /// Cancellation.
     pub cancel: CancelFlag,
     max_samples: usize,
-    live: Arc<AtomicUsize>,
+    counts: Arc<Counts>,
+}
+
+/// Samples, as Prometheus' query statistics count them.
+#[derive(Debug, Default)]
+struct Counts {
+    live: AtomicUsize,
+    peak: AtomicUsize,
+    touched: AtomicUsize,
 }
 
 impl EvalContext {
@@ -48,7 +62,7 @@ impl EvalContext {
             annotations: Annotations::default(),
             cancel: CancelFlag::default(),
             max_samples,
-            live: Arc::default(),
+            counts: Arc::default(),
         }
     }
 
@@ -58,22 +72,48 @@ impl EvalContext {
         self
     }
 
+    /// An error where a block of so many cells must not be made. A block has a cell for every series and step, present
+    /// or not, so that a query over many short-lived series could otherwise take memory that no sample accounts for.
+    pub(crate) fn check_cells(&self, series: usize, steps: usize) -> Result<(), EvalError> {
+        let most = self.max_samples.saturating_mul(CELLS_PER_SAMPLE).saturating_add(SMALL_BLOCK);
+        if series.saturating_mul(steps) > most { Err(self.too_many_samples()) } else { Ok(()) }
+    }
+
+    fn too_many_samples(&self) -> EvalError {
+        EvalError::Limit {
+            what: "query processing would load too many samples into memory in query execution".to_owned(),
+            limit: "max_samples",
+            value: self.max_samples as u64,
+        }
+    }
+
     /// Counts samples that are now held; an error where they are too many.
     pub fn hold(&self, samples: usize) -> Result<(), EvalError> {
-        let live = self.live.fetch_add(samples, Ordering::Relaxed) + samples;
+        let live = self.counts.live.fetch_add(samples, Ordering::Relaxed) + samples;
+        self.counts.peak.fetch_max(live, Ordering::Relaxed);
         if live > self.max_samples {
-            return Err(EvalError::Limit {
-                what: "query processing would load too many samples into memory in query execution"
-                    .to_owned(),
-                limit: "max_samples",
-                value: self.max_samples as u64,
-            });
+            return Err(self.too_many_samples());
         }
         Ok(())
     }
 
     /// Counts samples that are no longer held.
     pub fn release(&self, samples: usize) {
-        self.live.fetch_sub(samples, Ordering::Relaxed);
+        self.counts.live.fetch_sub(samples, Ordering::Relaxed);
+    }
+
+    /// Counts samples that a selector has looked at, each as often as a step has.
+    pub(crate) fn touch(&self, samples: usize) {
+        self.counts.touched.fetch_add(samples, Ordering::Relaxed);
+    }
+
+    /// The most samples that were held at a time: `peakSamples` of the HTTP API's statistics.
+    pub fn peak_samples(&self) -> usize {
+        self.counts.peak.load(Ordering::Relaxed)
+    }
+
+    /// The samples that all steps together have looked at: `totalQueryableSamples`.
+    pub fn touched_samples(&self) -> usize {
+        self.counts.touched.load(Ordering::Relaxed)
     }
 }

@@ -68,9 +68,7 @@ impl DatePart {
             Self::Hour => seconds.rem_euclid(86_400) / 3600,
             Self::DayOfWeek => (days + 4).rem_euclid(7),
             Self::DayOfMonth => date(days).day,
-            Self::DayOfYear => {
-                days - days_of(&Date { year: date(days).year, month: 1, day: 1 }) + 1
-            }
+            Self::DayOfYear => days - days_of(&Date { year: date(days).year, month: 1, day: 1 }) + 1,
             Self::DaysInMonth => {
                 let d = date(days);
                 let (year, month) = if d.month == 12 { (d.year + 1, 1) } else { (d.year, d.month + 1) };

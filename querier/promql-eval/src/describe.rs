@@ -30,7 +30,8 @@ impl Node {
                 format!("InstantSelect{what} {}{} lookback={}ms", op.text, time(&op.time), op.lookback_ms)
             }
             Operator::RangeFunction(op) => {
-                let mut out = format!("RangeFunction {}({}{})", op.kind.name(), op.window.text, time(&op.window.time));
+                let mut out =
+                    format!("RangeFunction {}({}{})", op.kind.name(), op.window.text, time(&op.window.time));
                 for (word, used) in [(" anchored", op.window.anchored), (" smoothed", op.window.smoothed)] {
                     if used {
                         out.push_str(word);
@@ -48,7 +49,11 @@ impl Node {
             Operator::HistogramStatistic(op) => format!("Map {}", op.name),
             Operator::VectorScalar(op) => {
                 let side = if op.scalar_first { "scalar first" } else { "vector first" };
-                format!("VectorScalar {}{} ({side})", op.op.as_str(), if op.return_bool { " bool" } else { "" })
+                format!(
+                    "VectorScalar {}{} ({side})",
+                    op.op.as_str(),
+                    if op.return_bool { " bool" } else { "" }
+                )
             }
             Operator::ScalarBinary(op) => format!("ScalarBinary {}", op.op.as_str()),
             Operator::ScalarFunction(op) => format!("ScalarFunction {}", op.name()),

@@ -7,7 +7,7 @@ use sextant_model::SeriesSet;
 use crate::{
     context::EvalContext,
     error::EvalError,
-    node::{Node, Operator},
+    node::{Node, Operator, Split},
     plan::Plan,
     result::{QueryResult, finish},
     select::Select,
@@ -22,6 +22,8 @@ pub trait SeriesProvider {
 }
 
 /// Evaluates a plan on the calling thread.
+///
+/// `max_samples` bounds what operators hold, as in Prometheus: what a leaf reads is the provider's to bound.
 pub fn evaluate(
     plan: &Plan,
     provider: &dyn SeriesProvider,
@@ -31,6 +33,9 @@ pub fn evaluate(
     let value = driver.value(&plan.root)?;
     finish(plan, value)
 }
+
+/// Series per part of [`Driver::in_parts`].
+const PART: usize = 128;
 
 struct Driver<'a> {
     provider: &'a dyn SeriesProvider,
@@ -44,15 +49,73 @@ impl Driver<'_> {
         if let Operator::Select(select) = &node.operator {
             return self.leaf(select).map(Value::Series);
         }
+        if node.split() == Split::Partial
+            && let Some(value) = self.in_parts(node)?
+        {
+            return Ok(value);
+        }
         let mut inputs = Vec::with_capacity(node.children.len());
         for child in &node.children {
             inputs.push(self.value(child)?);
         }
-        let held: usize = inputs.iter().map(intermediate_samples).sum();
+        let raw = node.children.iter().map(|c| is_raw(c));
+        let held: usize = inputs.iter().zip(raw).filter(|(_, raw)| !raw).map(|(v, _)| v.sample_count()).sum();
         let value = node.apply(inputs, self.ctx)?;
-        self.ctx.hold(intermediate_samples(&value))?;
-        self.ctx.release(held);
+        if is_raw(node) {
+            return Ok(value);
+        }
+        // These only put the same samples into another form.
+        if matches!(node.operator, Operator::Broadcast | Operator::Subquery(_)) {
+            self.ctx.release(held);
+            self.ctx.hold(value.sample_count())?;
+        } else {
+            self.ctx.hold(value.sample_count())?;
+            self.ctx.release(held);
+        }
         Ok(value)
+    }
+
+    /// An aggregation over per-series operators over a leaf, some series at a time: what is in between stays small and
+    /// in the cache. `None` where the operators below are others.
+    fn in_parts(&mut self, node: &Arc<Node>) -> Result<Option<Value>, EvalError> {
+        let mut chain = Vec::new();
+        let mut at = node.children.first().ok_or(EvalError::Internal("an aggregation of nothing"))?;
+        while at.is_per_series() {
+            let mut others = Vec::new();
+            for child in at.children.iter().skip(1) {
+                others.push(self.value(child)?);
+            }
+            chain.push((at, others));
+            match at.children.first() {
+                Some(child) => at = child,
+                None => return Ok(None),
+            }
+        }
+        let Some(select) = at.as_select() else { return Ok(None) };
+        let raw = self.leaf(select)?;
+        let mut partial = node.new_partial()?;
+        for start in (0..raw.len()).step_by(PART) {
+            let mut value = Value::Series(raw.slice(start..start + PART));
+            let mut held = 0;
+            for (node, others) in chain.iter().rev() {
+                let mut inputs = vec![value];
+                inputs.extend(others.iter().cloned());
+                value = node.apply(inputs, self.ctx)?;
+                if !is_raw(node) {
+                    self.ctx.release(held);
+                    held = value.sample_count();
+                    self.ctx.hold(held)?;
+                }
+            }
+            let Value::Vector(block) = value else {
+                return Err(EvalError::Internal("not an instant vector"));
+            };
+            node.partial(&mut partial, block, self.ctx)?;
+            self.ctx.release(held);
+        }
+        let value = node.finish(partial, self.ctx)?;
+        self.ctx.hold(value.sample_count())?;
+        Ok(Some(value))
     }
 
     fn leaf(&mut self, select: &Select) -> Result<RawSeries, EvalError> {
@@ -60,16 +123,12 @@ impl Driver<'_> {
             return Ok(known.clone());
         }
         let series = RawSeries::new(self.provider.select(select)?);
-        self.ctx.hold(series.set.sample_count())?;
         self.leaves.insert(select.id, series.clone());
         Ok(series)
     }
 }
 
-/// Leaves are counted once, when they are read.
-fn intermediate_samples(value: &Value) -> usize {
-    match value {
-        Value::Series(_) => 0,
-        other => other.sample_count(),
-    }
+/// Whether a node gives what the provider has read.
+fn is_raw(node: &Node) -> bool {
+    matches!(node.operator, Operator::Select(_) | Operator::Totals(_))
 }

@@ -95,7 +95,11 @@ impl ScalarFunction {
             (Self::Vector, Some(Value::Scalar(s)), None) => {
                 let mut block = StepBlock::with_capacity(steps, 1);
                 let present = bits::full(steps.count);
-                block.push(Labels::empty(), false, Row { values: &s.values, present: &present, histograms: &[] });
+                block.push(
+                    Labels::empty(),
+                    false,
+                    Row { values: &s.values, present: &present, histograms: &[] },
+                );
                 Ok(Value::Vector(block))
             }
             (Self::MaxOf | Self::MinOf, Some(Value::Scalar(mut a)), Some(Value::Scalar(b))) => {

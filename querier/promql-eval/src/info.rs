@@ -28,7 +28,12 @@ impl Info {
     }
 
     /// Adds labels step by step, as which info series is current may change.
-    pub fn apply(&self, base: StepBlock, info: &StepBlock, ctx: &EvalContext) -> Result<StepBlock, EvalError> {
+    pub fn apply(
+        &self,
+        base: StepBlock,
+        info: &StepBlock,
+        ctx: &EvalContext,
+    ) -> Result<StepBlock, EvalError> {
         // The info series of each target, by metric name.
         let mut targets: HashMap<Labels, Vec<(&str, Vec<usize>)>> = HashMap::new();
         for (i, labels) in info.labels.iter().enumerate() {
@@ -52,7 +57,8 @@ impl Info {
                 let row = match &last {
                     Some((same, row)) if *same == current => *row,
                     _ => {
-                        let enriched = if is_info { Some(labels.clone()) } else { self.enrich(labels, &current, info)? };
+                        let enriched =
+                            if is_info { Some(labels.clone()) } else { self.enrich(labels, &current, info)? };
                         enriched.map(|enriched| {
                             let drop_name = base.drop_name[i];
                             *rows.entry((enriched.clone(), drop_name)).or_insert_with(|| {
@@ -75,7 +81,12 @@ impl Info {
 
     /// The labels of a series with those of its current info series; `None` where a matcher wants labels that no info
     /// series has.
-    fn enrich(&self, labels: &Labels, current: &[usize], info: &StepBlock) -> Result<Option<Labels>, EvalError> {
+    fn enrich(
+        &self,
+        labels: &Labels,
+        current: &[usize],
+        info: &StepBlock,
+    ) -> Result<Option<Labels>, EvalError> {
         if current.is_empty() && self.data.iter().any(|m| !m.matches_empty()) {
             return Ok(None);
         }
@@ -115,7 +126,9 @@ fn current(of: &[(&str, Vec<usize>)], info: &StepBlock, step: usize) -> Result<V
             let t = info.row(row).values[step];
             match best {
                 Some((b, _)) if b == t => {
-                    return Err(EvalError::execution(format!("found duplicate series for info metric {name}")));
+                    return Err(EvalError::execution(format!(
+                        "found duplicate series for info metric {name}"
+                    )));
                 }
                 Some((b, _)) if b > t => {}
                 _ => best = Some((t, row)),

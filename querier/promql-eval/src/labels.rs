@@ -20,10 +20,16 @@ enum Rule {
 
 impl LabelRewrite {
     /// `label_replace(v, destination, replacement, source, regex)`.
-    pub fn replace(destination: &str, replacement: &str, source: &str, regex: &str) -> Result<Self, EvalError> {
-        let compiled = regex::RegexBuilder::new(&format!("^(?s:{regex})$")).size_limit(10 << 20).build().map_err(|_| {
-            EvalError::execution(format!("invalid regular expression in label_replace(): {regex}"))
-        })?;
+    pub fn replace(
+        destination: &str,
+        replacement: &str,
+        source: &str,
+        regex: &str,
+    ) -> Result<Self, EvalError> {
+        let compiled =
+            regex::RegexBuilder::new(&format!("^(?s:{regex})$")).size_limit(10 << 20).build().map_err(
+                |_| EvalError::execution(format!("invalid regular expression in label_replace(): {regex}")),
+            )?;
         let rule =
             Rule::Replace { replacement: replacement.to_owned(), source: source.to_owned(), regex: compiled };
         Ok(Self { destination: destination.to_owned(), rule })
@@ -32,7 +38,10 @@ impl LabelRewrite {
     /// `label_join(v, destination, separator, sources…)`.
     pub fn join(destination: &str, separator: &str, sources: &[&str]) -> Self {
         let sources = sources.iter().map(|s| (*s).to_owned()).collect();
-        Self { destination: destination.to_owned(), rule: Rule::Join { separator: separator.to_owned(), sources } }
+        Self {
+            destination: destination.to_owned(),
+            rule: Rule::Join { separator: separator.to_owned(), sources },
+        }
     }
 
     /// As in a query.
@@ -41,7 +50,9 @@ impl LabelRewrite {
             Rule::Replace { source, regex, .. } => {
                 format!("label_replace {} from {source} by {}", self.destination, regex.as_str())
             }
-            Rule::Join { sources, .. } => format!("label_join {} from {}", self.destination, sources.join(", ")),
+            Rule::Join { sources, .. } => {
+                format!("label_join {} from {}", self.destination, sources.join(", "))
+            }
         }
     }
 

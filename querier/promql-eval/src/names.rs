@@ -57,13 +57,14 @@ pub fn merge_same_labels(block: StepBlock) -> Result<StepBlock, EvalError> {
 /// The same for raw samples; the result is in order of labels.
 pub fn finish_raw(raw: &RawSeries) -> Result<Arc<SeriesSet>, EvalError> {
     let set = &raw.set;
-    if raw.drop_name.is_empty() && set.labels.windows(2).all(|w| w[0] < w[1]) {
+    let whole = raw.rows == (0..set.len());
+    if whole && raw.drop_name.is_empty() && set.labels.windows(2).all(|w| w[0] < w[1]) {
         return Ok(set.clone());
     }
     let label = |i: usize| {
         if raw.drops_name(i) { without_metadata(&set.labels[i]) } else { set.labels[i].clone() }
     };
-    let mut order: Vec<(Labels, usize)> = (0..set.len()).map(|i| (label(i), i)).collect();
+    let mut order: Vec<(Labels, usize)> = raw.rows.clone().map(|i| (label(i), i)).collect();
     order.sort();
     let mut out = SeriesSet::new();
     for same in order.chunk_by(|a, b| a.0 == b.0) {
@@ -76,7 +77,8 @@ pub fn finish_raw(raw: &RawSeries) -> Result<Arc<SeriesSet>, EvalError> {
         }
         samples.sort_by_key(|(t, _)| *t);
         buf.h.sort_by_key(|h| h.t);
-        let twice = samples.windows(2).any(|w| w[0].0 == w[1].0) || buf.h.windows(2).any(|w| w[0].t == w[1].t);
+        let twice =
+            samples.windows(2).any(|w| w[0].0 == w[1].0) || buf.h.windows(2).any(|w| w[0].t == w[1].t);
         if twice {
             return Err(EvalError::same_labelset());
         }

@@ -157,9 +157,7 @@ impl Node {
         match &self.operator {
             Operator::Number(_) | Operator::Time | Operator::ScalarBinary(_) => true,
             Operator::ScalarFunction(f) => f.gives_scalar(),
-            Operator::Broadcast | Operator::Negate => {
-                self.children.first().is_some_and(|c| c.gives_scalar())
-            }
+            Operator::Broadcast | Operator::Negate => self.children.first().is_some_and(|c| c.gives_scalar()),
             _ => false,
         }
     }
@@ -182,7 +180,7 @@ impl Node {
             Operator::RangeFunction(op) => {
                 let series = args.series()?;
                 if op.kind == RangeKind::Raw {
-                    return Ok(Value::Series(op.raw(&series, steps)?));
+                    return Ok(Value::Series(op.raw(&series, steps, ctx)?));
                 }
                 Value::Vector(op.apply(&series, &args.scalars()?, steps, ctx)?)
             }
@@ -248,7 +246,7 @@ impl Node {
     /// An empty partial result of a [`Split::Partial`] node.
     pub fn new_partial(&self) -> Result<Partial, EvalError> {
         match &self.operator {
-            Operator::Aggregate(op) => Ok(Partial::Groups(op.start(self.steps))),
+            Operator::Aggregate(op) => Ok(Partial::Groups(Box::new(op.start(self.steps)))),
             Operator::Absent(_) => Ok(Partial::Present(vec![0; self.steps.words()])),
             _ => Err(EvalError::Internal("the operator has no partial form")),
         }
@@ -269,9 +267,7 @@ impl Node {
     /// The result of a [`Split::Partial`] node, once every part is in.
     pub fn finish(&self, partial: Partial, ctx: &EvalContext) -> Result<Value, EvalError> {
         match (&self.operator, partial) {
-            (Operator::Aggregate(op), Partial::Groups(groups)) => {
-                Ok(Value::Vector(op.finish(groups, ctx)?))
-            }
+            (Operator::Aggregate(op), Partial::Groups(groups)) => Ok(Value::Vector(op.finish(*groups, ctx)?)),
             (Operator::Absent(op), Partial::Present(any)) => Ok(Value::Vector(op.finish(&any, self.steps))),
             _ => Err(EvalError::Internal("a partial result of another operator")),
         }

@@ -11,7 +11,9 @@ mod selectors;
 
 use std::sync::Arc;
 
-use sextant_promql::{AggregateExpr, AggregateOp, BinaryExpr, BinaryOp, Expr, SubqueryExpr, UnaryExpr, ValueType};
+use sextant_promql::{
+    AggregateExpr, AggregateOp, BinaryExpr, BinaryOp, Expr, SubqueryExpr, UnaryExpr, ValueType,
+};
 
 use crate::{
     aggregate::{Aggregate, AggregateKind},
@@ -61,6 +63,7 @@ pub fn plan(expr: &Expr, params: &EvalParams) -> Result<Plan, EvalError> {
         step_ms: params.step_ms,
         above: "",
         histograms: Histograms::Any,
+        weight: 1,
     };
     planner.root(&expr, &scope)?;
     planner.leaves.share();
@@ -103,6 +106,8 @@ struct Scope {
     above: &'static str,
     /// What the functions above need of native histograms.
     histograms: Histograms,
+    /// How often the statistics count what a selector looks at.
+    weight: usize,
 }
 
 /// What is needed of native histograms.
@@ -136,7 +141,7 @@ impl Planner<'_> {
     fn root(&mut self, expr: &Expr, scope: &Scope) -> Result<Arc<Node>, EvalError> {
         match expr.unwrap_parens() {
             Expr::MatrixSelector(m) => self.raw_selector(m, scope),
-            Expr::Subquery(s) => self.subquery(s, scope).map(|(node, ..)| node),
+            Expr::Subquery(s) => self.subquery(s, scope, scope.weight).map(|(node, ..)| node),
             other => self.expr(other, scope),
         }
     }
@@ -145,7 +150,8 @@ impl Planner<'_> {
         let expr = expr.unwrap_parens();
         let constant = matches!(expr, Expr::NumberLiteral(_) | Expr::StringLiteral(_));
         if scope.steps.count > 1 && !constant && self.invariant.contains(expr) {
-            let once = Scope { steps: Steps::instant(scope.steps.start_ms), ..*scope };
+            let steps = Steps::instant(scope.steps.start_ms);
+            let once = Scope { steps, weight: scope.weight * scope.steps.count, ..*scope };
             let inner = self.expr(expr, &once)?;
             return Ok(Node::new(Operator::Broadcast, vec![inner], scope.steps));
         }
@@ -187,9 +193,7 @@ impl Planner<'_> {
             (true, true) => (Operator::ScalarBinary(ScalarBinary { op: b.op }), vec![lhs, rhs]),
             (false, true) => (Operator::VectorScalar(VectorScalar::new(b, false)), vec![lhs, rhs]),
             (true, false) => (Operator::VectorScalar(VectorScalar::new(b, true)), vec![rhs, lhs]),
-            (false, false) if b.op.is_set() => {
-                (Operator::SetOperation(SetOperation::new(b)), vec![lhs, rhs])
-            }
+            (false, false) if b.op.is_set() => (Operator::SetOperation(SetOperation::new(b)), vec![lhs, rhs]),
             (false, false) => (Operator::VectorBinary(VectorBinary::new(b)), vec![lhs, rhs]),
         };
         Ok(Node::new(operator, children, scope.steps))
@@ -223,11 +227,12 @@ impl Planner<'_> {
     }
 
     /// The inner expression on its own grid, as raw samples, with the reference time and the range of the window that
-    /// a function above looks through.
+    /// a function above looks through. Such a function counts what it looks at, so that `weight` is 0 then.
     fn subquery(
         &mut self,
         s: &SubqueryExpr,
         scope: &Scope,
+        weight: usize,
     ) -> Result<(Arc<Node>, SelectorTime, i64), EvalError> {
         let time = self.selector_time(s.at, s.offset_ms);
         let step_ms = s.step_ms.unwrap_or(self.params.default_subquery_step_ms).max(1);
@@ -237,7 +242,7 @@ impl Planner<'_> {
         let left = first.saturating_sub(s.range_ms);
         let mut start = step_ms * (left / step_ms);
         if start <= left {
-            start += step_ms;
+            start = start.saturating_add(step_ms);
         }
         let steps = Steps::range(start, last, step_ms);
         if steps.count > self.params.max_samples {
@@ -249,8 +254,9 @@ impl Planner<'_> {
             });
         }
         let base = time.at_ms.map_or(scope.span, |t| (t, t));
-        let span = (base.0 - s.offset_ms - s.range_ms, base.1 - s.offset_ms);
-        let inner = Scope { steps, span, step_ms, ..scope.needing_buckets() };
+        let end = base.1.saturating_sub(s.offset_ms);
+        let span = (base.0.saturating_sub(s.offset_ms).saturating_sub(s.range_ms), end);
+        let inner = Scope { steps, span, step_ms, weight, ..scope.needing_buckets() };
         let child = self.expr(&s.expr, &inner)?;
         let op = Operator::Subquery(Subquery { range_ms: s.range_ms, time });
         Ok((Node::new(op, vec![child], scope.steps), time, s.range_ms))

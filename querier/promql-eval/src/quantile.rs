@@ -3,7 +3,11 @@
 use sextant_promql::PosRange;
 
 use crate::{
-    bits, block::StepBlock, context::EvalContext, error::EvalError, groups::{GroupIndex, Grouping},
+    bits,
+    block::StepBlock,
+    context::EvalContext,
+    error::EvalError,
+    groups::{GroupIndex, Grouping},
     value::Scalars,
 };
 

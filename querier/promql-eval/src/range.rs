@@ -7,8 +7,8 @@ mod histogram_rate;
 mod histogram_sums;
 mod mixed;
 mod ordered;
-mod raw;
 mod rate;
+mod raw;
 mod regression;
 pub mod window;
 
@@ -149,6 +149,8 @@ pub struct RangeFunction {
     pub use_start_timestamps: bool,
     /// Whether `__type__` tells what is a counter.
     pub type_and_unit_labels: bool,
+    /// How often the statistics count a sample of a window.
+    pub weight: usize,
 }
 
 impl RangeFunction {
@@ -159,6 +161,7 @@ impl RangeFunction {
             pos: PosRange::default(),
             use_start_timestamps: true,
             type_and_unit_labels: false,
+            weight: 1,
         }
     }
 
@@ -170,19 +173,20 @@ impl RangeFunction {
         steps: Steps,
         ctx: &EvalContext,
     ) -> Result<StepBlock, EvalError> {
-        let n = raw.set.len();
         let keeps_name = matches!(self.kind, RangeKind::FirstOverTime | RangeKind::LastOverTime);
-        let mut out = StepBlock::with_capacity(steps, n);
-        out.values.resize(n * steps.count, 0.0);
-        out.present.resize(n * steps.words(), 0);
-        out.labels.extend(raw.set.labels.iter().cloned());
-        out.drop_name.extend((0..n).map(|i| !keeps_name || raw.drops_name(i)));
+        ctx.check_cells(raw.len(), steps.count)?;
+        let mut out = StepBlock::absent(steps, raw.labels());
+        out.drop_name.extend(raw.rows.clone().map(|i| !keeps_name || raw.drops_name(i)));
         let mut run = mixed::Run::new(self, args, steps, ctx);
         run.check_args()?;
-        for i in 0..n {
+        for (row, i) in raw.rows.clone().enumerate() {
             ctx.cancel.check()?;
-            run.series(&raw.set, i, &mut out)?;
+            run.series(&raw.set, i, row, &mut out)?;
         }
+        // Prometheus counts the samples of a window beside the results; so does the limit here, for the longest one.
+        ctx.hold(run.longest_window + out.held_samples())?;
+        ctx.release(run.longest_window + out.held_samples());
+        ctx.touch(self.weight * run.touched);
         if self.kind.is_counter() {
             self.annotate_non_counters(raw, &out, ctx);
         }
@@ -192,7 +196,7 @@ impl RangeFunction {
     /// Infos on series with a float result that do not look like counters.
     fn annotate_non_counters(&self, raw: &RawSeries, out: &StepBlock, ctx: &EvalContext) {
         let mut last = "";
-        for (i, labels) in raw.set.labels.iter().enumerate() {
+        for (i, labels) in raw.labels().iter().enumerate() {
             let name = labels.get(METRIC_NAME).unwrap_or("");
             if name.is_empty() || (name == last && !self.type_and_unit_labels) {
                 continue;

@@ -6,7 +6,11 @@ mod heap;
 use sextant_promql::{AggregateOp, PosRange};
 
 use crate::{
-    bits, block::StepBlock, context::EvalContext, error::EvalError, groups::{GroupIndex, Grouping},
+    bits,
+    block::StepBlock,
+    context::EvalContext,
+    error::EvalError,
+    groups::{GroupIndex, Grouping},
     value::Scalars,
 };
 use heap::Heap;
@@ -26,7 +30,12 @@ pub struct Rank {
 
 impl Rank {
     /// The kept cells. For one step the rows come out in order: the best of a group first.
-    pub fn apply(&self, mut block: StepBlock, param: &Scalars, ctx: &EvalContext) -> Result<StepBlock, EvalError> {
+    pub fn apply(
+        &self,
+        mut block: StepBlock,
+        param: &Scalars,
+        ctx: &EvalContext,
+    ) -> Result<StepBlock, EvalError> {
         let p = &param.values;
         let max = p.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let min = p.iter().copied().fold(f64::INFINITY, f64::min);
@@ -67,9 +76,9 @@ impl Rank {
         let mut keep = vec![0; block.present.len()];
         let w = block.steps.words();
         let mut order = Vec::new();
-        for step in 0..block.steps.count {
+        for (step, &k) in p.iter().enumerate() {
             ctx.cancel.check()?;
-            let k = (p[step] as i64).min(block.len() as i64);
+            let k = (k as i64).min(block.len() as i64);
             if k < 1 {
                 continue;
             }
@@ -116,7 +125,12 @@ impl Rank {
         out.extend(heap.into_best_first());
     }
 
-    fn limit_ratio(&self, mut block: StepBlock, p: &[f64], ctx: &EvalContext) -> Result<StepBlock, EvalError> {
+    fn limit_ratio(
+        &self,
+        mut block: StepBlock,
+        p: &[f64],
+        ctx: &EvalContext,
+    ) -> Result<StepBlock, EvalError> {
         let w = block.steps.words();
         let mut keep = vec![0; block.present.len()];
         for i in 0..block.len() {

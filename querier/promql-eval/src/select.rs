@@ -57,7 +57,7 @@ impl SelectorTime {
     /// The reference time at a step.
     #[inline]
     pub fn at(&self, steps: &Steps, step: usize) -> i64 {
-        self.at_ms.unwrap_or_else(|| steps.at(step)) - self.offset_ms
+        self.at_ms.unwrap_or_else(|| steps.at(step)).saturating_sub(self.offset_ms)
     }
 
     /// Whether all steps have one reference time.
@@ -94,6 +94,8 @@ pub struct InstantSelect {
     pub output: InstantOutput,
     /// The selector, for annotations.
     pub pos: PosRange,
+    /// How often the statistics count a sample that is found.
+    pub weight: usize,
 }
 
 /// The newest sample at a step.
@@ -106,45 +108,47 @@ enum Newest<'a> {
 impl InstantSelect {
     /// Two pointers per series, one over each kind of sample.
     pub fn apply(&self, raw: &RawSeries, steps: Steps, ctx: &EvalContext) -> Result<StepBlock, EvalError> {
-        let n = raw.set.len();
-        let mut out = StepBlock::with_capacity(steps, n);
-        out.values.resize(n * steps.count, 0.0);
-        out.present.resize(n * steps.words(), 0);
-        out.labels.extend(raw.set.labels.iter().cloned());
         let is_value = matches!(self.output, InstantOutput::Value | InstantOutput::Smoothed);
-        out.drop_name.extend((0..n).map(|i| !is_value || raw.drops_name(i)));
-        for i in 0..n {
+        ctx.check_cells(raw.len(), steps.count)?;
+        let mut out = StepBlock::absent(steps, raw.labels());
+        out.drop_name.extend(raw.rows.clone().map(|i| !is_value || raw.drops_name(i)));
+        for (row, i) in raw.rows.clone().enumerate() {
             ctx.cancel.check()?;
             match self.output {
-                InstantOutput::Smoothed => self.smoothed(raw, i, &mut out, ctx),
-                InstantOutput::Value if raw.set.histograms(i).is_empty() => self.floats(raw, i, &mut out),
-                _ => self.series(raw, i, &mut out)?,
+                InstantOutput::Smoothed => self.smoothed(raw, i, row, &mut out, ctx),
+                InstantOutput::Value if raw.set.histograms(i).is_empty() => {
+                    self.floats(raw, i, row, &mut out)
+                }
+                _ => self.series(raw, i, row, &mut out)?,
             }
         }
         out.drop_empty_rows();
+        if self.weight > 0 && self.output != InstantOutput::InfoTimestamp {
+            ctx.touch(self.weight * out.held_samples());
+        }
         Ok(out)
     }
 
     /// The values of a series without histograms.
-    fn floats(&self, raw: &RawSeries, i: usize, out: &mut StepBlock) {
+    fn floats(&self, raw: &RawSeries, i: usize, row: usize, out: &mut StepBlock) {
         let (t, v) = raw.set.floats(i);
         let (steps, n, w) = (out.steps, out.steps.count, out.steps.words());
-        let values = &mut out.values[i * n..(i + 1) * n];
-        let present = &mut out.present[i * w..(i + 1) * w];
+        let values = &mut out.values[row * n..(row + 1) * n];
+        let present = &mut out.present[row * w..(row + 1) * w];
         let mut next = 0;
         for (step, value) in values.iter_mut().enumerate() {
             let at = self.time.at(&steps, step);
             while next < t.len() && t[next] <= at {
                 next += 1;
             }
-            if next > 0 && t[next - 1] > at - self.lookback_ms && !is_stale_nan(v[next - 1]) {
+            if next > 0 && t[next - 1] > at.saturating_sub(self.lookback_ms) && !is_stale_nan(v[next - 1]) {
                 *value = v[next - 1];
                 bits::set(present, step);
             }
         }
     }
 
-    fn series(&self, raw: &RawSeries, i: usize, out: &mut StepBlock) -> Result<(), EvalError> {
+    fn series(&self, raw: &RawSeries, i: usize, row: usize, out: &mut StepBlock) -> Result<(), EvalError> {
         let ((t, v), starts, h) = (raw.set.floats(i), raw.set.starts(i), raw.set.histograms(i));
         let (mut next_f, mut next_h) = (0, 0);
         // One histogram is often the newest at several steps: it is copied once.
@@ -168,12 +172,12 @@ impl InstantSelect {
                 Newest::Float { t, v, start } => (t, v, start),
                 Newest::Histogram(h) => (h.t, h.h.sum, h.start),
             };
-            if sample_t <= at - self.lookback_ms || is_stale_nan(value) {
+            if sample_t <= at.saturating_sub(self.lookback_ms) || is_stale_nan(value) {
                 continue;
             }
             match (self.output, newest) {
                 (InstantOutput::Value | InstantOutput::Smoothed, Newest::Float { v, .. }) => {
-                    out.set_float(i, step, v);
+                    out.set_float(row, step, v);
                 }
                 (InstantOutput::Value | InstantOutput::Smoothed, Newest::Histogram(h)) => {
                     let copy = match &shared {
@@ -181,7 +185,7 @@ impl InstantSelect {
                         _ => Arc::new(h.h.clone()),
                     };
                     shared = Some((h.t, copy.clone()));
-                    out.set_histogram(i, step, copy);
+                    out.set_histogram(row, step, copy);
                 }
                 (InstantOutput::InfoTimestamp, Newest::Histogram(_)) => {
                     return Err(EvalError::execution(format!(
@@ -189,9 +193,9 @@ impl InstantSelect {
                         raw.set.labels[i]
                     )));
                 }
-                (InstantOutput::StartTimestamp, _) => out.set_float(i, step, start as f64 / 1000.0),
+                (InstantOutput::StartTimestamp, _) => out.set_float(row, step, start as f64 / 1000.0),
                 (InstantOutput::Timestamp | InstantOutput::InfoTimestamp, _) => {
-                    out.set_float(i, step, sample_t as f64 / 1000.0);
+                    out.set_float(row, step, sample_t as f64 / 1000.0);
                 }
             }
         }
@@ -199,7 +203,7 @@ impl InstantSelect {
     }
 
     /// Between the samples around each step, or the one before where none follows.
-    fn smoothed(&self, raw: &RawSeries, i: usize, out: &mut StepBlock, ctx: &EvalContext) {
+    fn smoothed(&self, raw: &RawSeries, i: usize, row: usize, out: &mut StepBlock, ctx: &EvalContext) {
         let (t, v) = raw.set.floats(i);
         let floats: Vec<(i64, f64)> =
             t.iter().copied().zip(v.iter().copied()).filter(|(_, v)| !is_stale_nan(*v)).collect();
@@ -208,7 +212,7 @@ impl InstantSelect {
         let name = raw.set.labels[i].get(METRIC_NAME).unwrap_or("");
         for step in 0..out.steps.count {
             let at = self.time.at(&out.steps, step);
-            let (from, to) = (at - self.lookback_ms, at + self.lookback_ms);
+            let (from, to) = (at.saturating_sub(self.lookback_ms), at.saturating_add(self.lookback_ms));
             let inside = |t: i64| t > from && t <= to;
             let (fa, fb) = (floats.partition_point(|p| p.0 <= at), floats.partition_point(|p| p.0 < at));
             let f_before = fa.checked_sub(1).map(|k| floats[k]).filter(|p| inside(p.0));
@@ -223,8 +227,8 @@ impl InstantSelect {
                 continue;
             }
             match (f_before, f_after) {
-                (Some(a), Some(b)) if a.0 < at => out.set_float(i, step, interpolate(a, b, at, false)),
-                (Some(a), _) => out.set_float(i, step, a.1),
+                (Some(a), Some(b)) if a.0 < at => out.set_float(row, step, interpolate(a, b, at, false)),
+                (Some(a), _) => out.set_float(row, step, a.1),
                 (None, _) => {}
             }
             let Some(a) = h_before else { continue };
@@ -240,7 +244,7 @@ impl InstantSelect {
                 _ => Ok(a.h.clone()),
             };
             match result {
-                Ok(h) => out.set_histogram(i, step, Arc::new(h)),
+                Ok(h) => out.set_histogram(row, step, Arc::new(h)),
                 Err(HistogramError::IncompatibleSchema) => {
                     ctx.annotations.mixed_exponential_custom(name, self.pos);
                 }

@@ -30,7 +30,7 @@ impl Steps {
     /// The evaluation time of a step.
     #[inline]
     pub fn at(&self, step: usize) -> i64 {
-        self.start_ms + self.step_ms * step as i64
+        self.start_ms.saturating_add(self.step_ms.saturating_mul(step as i64))
     }
 
     /// The last evaluation time; the first where there is no step.

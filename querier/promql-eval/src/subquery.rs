@@ -56,6 +56,6 @@ impl Subquery {
             }
         }
         let drop_name = if drop_name.contains(&true) { drop_name.into() } else { Arc::default() };
-        Ok(RawSeries { set: Arc::new(set), drop_name })
+        Ok(RawSeries::with_dropped_names(set, drop_name))
     }
 }

@@ -10,6 +10,8 @@ mod run;
 mod script;
 
 pub use compare::{Answer, AnswerValue};
-pub use memory::{Memory, MemorySource};
+pub use memory::{Memory, MemorySource, answer_value};
 pub use run::{Outcome, Report, Target, TargetQuery, run_script};
-pub use script::{Command, Eval, EvalTime, Expectation, ExpectedSeries, Load, Pattern, ScriptError, parse_script};
+pub use script::{
+    Command, Eval, EvalTime, Expectation, ExpectedSeries, Load, Pattern, ScriptError, parse_script,
+};

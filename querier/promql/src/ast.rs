@@ -441,12 +441,7 @@ impl AggregateOp {
     pub fn has_param(self) -> bool {
         matches!(
             self,
-            Self::Topk
-                | Self::Bottomk
-                | Self::CountValues
-                | Self::Quantile
-                | Self::Limitk
-                | Self::LimitRatio
+            Self::Topk | Self::Bottomk | Self::CountValues | Self::Quantile | Self::Limitk | Self::LimitRatio
         )
     }
 

@@ -5,7 +5,8 @@ use sextant_model::METRIC_NAME;
 
 use crate::{
     ast::{
-        AggregateExpr, AggregateOp, BinaryExpr, CallExpr, Cardinality, Expr, PosRange, ValueType, VectorSelector,
+        AggregateExpr, AggregateOp, BinaryExpr, CallExpr, Cardinality, Expr, PosRange, ValueType,
+        VectorSelector,
     },
     parser::{Parser, operator_range},
     quote::quote,
@@ -166,8 +167,7 @@ fn binary_rules(e: &BinaryExpr, parser: &mut Parser<'_>) {
     if let Some(m) = e.matching.as_ref().filter(|m| m.on) {
         for label in m.labels.iter().filter(|l| m.include.contains(l)) {
             let label = quote(label.as_bytes());
-            parser
-                .add_error(range, format!("label {label} must not occur in ON and GROUP clause at once"));
+            parser.add_error(range, format!("label {label} must not occur in ON and GROUP clause at once"));
         }
     }
     for (side, side_type) in [(&e.lhs, lt), (&e.rhs, rt)] {

@@ -124,7 +124,12 @@ struct Env {
 
 /// Evaluates every duration expression of a query that runs from `start_ms` to `end_ms` every `step_ms` (0 for an
 /// instant query) and stores the results in the tree's `*_ms` fields.
-pub fn resolve_durations(expr: &mut Expr, start_ms: i64, end_ms: i64, step_ms: i64) -> Result<(), DurationError> {
+pub fn resolve_durations(
+    expr: &mut Expr,
+    start_ms: i64,
+    end_ms: i64,
+    step_ms: i64,
+) -> Result<(), DurationError> {
     let env = Env { step: step_ms as f64 / 1000.0, range: end_ms.saturating_sub(start_ms) as f64 / 1000.0 };
     let mut todo = vec![expr];
     while let Some(expr) = todo.pop() {

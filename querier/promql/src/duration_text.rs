@@ -106,7 +106,20 @@ mod tests {
             assert_eq!(parse_signed_duration(text), Ok(ms), "{text}");
             assert_eq!(format_duration(ms), printed);
         }
-        for bad in ["", "1", "d", "5m1h", "1m1m", "1.5d", "-5m", "1s ", "294y", "200y10400w", "99999999999999999999s", "é"] {
+        for bad in [
+            "",
+            "1",
+            "d",
+            "5m1h",
+            "1m1m",
+            "1.5d",
+            "-5m",
+            "1s ",
+            "294y",
+            "200y10400w",
+            "99999999999999999999s",
+            "é",
+        ] {
             assert!(parse_duration(bad).is_err(), "{bad}");
         }
     }

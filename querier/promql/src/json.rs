@@ -1,10 +1,12 @@
 //! Trees as JSON, in the shape of Prometheus' `/api/v1/parse_query`.
 
-use sextant_model::Matcher;
 use serde_json::{Value, json};
+use sextant_model::Matcher;
 
 use crate::{
-    ast::{AggregateExpr, AtModifier, BinaryExpr, CallExpr, Expr, SubqueryExpr, VectorMatching, VectorSelector},
+    ast::{
+        AggregateExpr, AtModifier, BinaryExpr, CallExpr, Expr, SubqueryExpr, VectorMatching, VectorSelector,
+    },
     number::format_float,
 };
 

@@ -22,9 +22,9 @@ mod tokens;
 mod walk;
 
 pub use ast::{
-    AggregateExpr, AggregateOp, AtModifier, BinaryExpr, BinaryOp, CallExpr, Cardinality, Expr, MatrixSelector,
-    NumberLiteral, ParenExpr, PosRange, StringLiteral, SubqueryExpr, UnaryExpr, ValueType, VectorMatching,
-    VectorSelector,
+    AggregateExpr, AggregateOp, AtModifier, BinaryExpr, BinaryOp, CallExpr, Cardinality, Expr,
+    MatrixSelector, NumberLiteral, ParenExpr, PosRange, StringLiteral, SubqueryExpr, UnaryExpr, ValueType,
+    VectorMatching, VectorSelector,
 };
 pub use duration::{DurationError, DurationErrorKind, DurationExpr, DurationOp, resolve_durations};
 pub use duration_text::{DurationTextError, format_duration, parse_duration, parse_signed_duration};
@@ -32,7 +32,7 @@ pub use error::{ParseError, ParseErrors};
 pub use functions::{FUNCTIONS, Function, function};
 pub use json::to_json;
 pub use number::format_float;
-pub use parser::{MAX_DEPTH, ParserOptions, parse_expr, parse_expr_with, parse_metric_selector};
+pub use parser::{MAX_DEPTH, MAX_NESTING, ParserOptions, parse_expr, parse_expr_with, parse_metric_selector};
 pub use pretty::{DEFAULT_LINE_LIMIT, prettify};
 pub use series::{
     LoadLine, MAX_SEQUENCE, SequenceValue, StartSequenceError, parse_load_line, parse_metric, parse_series,

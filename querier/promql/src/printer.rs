@@ -171,9 +171,8 @@ fn write_matrix(out: &mut dyn Write, e: &MatrixSelector) -> fmt::Result {
 /// The name and the matchers, sorted, without the modifiers.
 fn write_selector(out: &mut dyn Write, e: &VectorSelector) -> fmt::Result {
     let name = e.name.as_deref().unwrap_or_default();
-    let in_front = |m: &Matcher| {
-        m.name == METRIC_NAME && m.op == MatchOp::Equal && m.value == name && !name.is_empty()
-    };
+    let in_front =
+        |m: &Matcher| m.name == METRIC_NAME && m.op == MatchOp::Equal && m.value == name && !name.is_empty();
     let mut matchers: Vec<String> = e.matchers.iter().filter(|m| !in_front(m)).map(matcher_text).collect();
     matchers.sort();
     out.write_str(name)?;
@@ -268,12 +267,7 @@ fn write_duration(out: &mut dyn Write, expr: &DurationExpr) -> fmt::Result {
     }
 }
 
-fn write_duration_pair(
-    out: &mut dyn Write,
-    name: &str,
-    a: &DurationExpr,
-    b: &DurationExpr,
-) -> fmt::Result {
+fn write_duration_pair(out: &mut dyn Write, name: &str, a: &DurationExpr, b: &DurationExpr) -> fmt::Result {
     write!(out, "{name}(")?;
     write_duration(out, a)?;
     out.write_str(", ")?;

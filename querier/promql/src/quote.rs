@@ -152,7 +152,8 @@ mod tests {
 
     #[test]
     fn quoting_and_unquoting_are_inverse() {
-        for bytes in [&b"a\"b\\c\n\t\x00\x7f"[..], "é☺\u{301}\u{200b}\u{10111}".as_bytes(), b"\xff\xfe", b""] {
+        for bytes in [&b"a\"b\\c\n\t\x00\x7f"[..], "é☺\u{301}\u{200b}\u{10111}".as_bytes(), b"\xff\xfe", b""]
+        {
             assert_eq!(unquote(quote(bytes).as_bytes()).unwrap(), bytes);
         }
         assert_eq!(quote("\u{7f}\u{200b}".as_bytes()), r#""\x7f\u200b""#);
@@ -160,8 +161,19 @@ mod tests {
 
     #[test]
     fn bad_quoted_strings_are_refused() {
-        for bad in ["", "\"", "\"a", "'a\"", "`a``", "\"\n\"", r#""\""#, r#""\x1""#, r#""\400""#, r#""\ud800""#, "\"a\"b\""]
-        {
+        for bad in [
+            "",
+            "\"",
+            "\"a",
+            "'a\"",
+            "`a``",
+            "\"\n\"",
+            r#""\""#,
+            r#""\x1""#,
+            r#""\400""#,
+            r#""\ud800""#,
+            "\"a\"b\"",
+        ] {
             assert!(unquote(bad.as_bytes()).is_err(), "{bad:?}");
         }
     }

@@ -313,7 +313,7 @@ async fn query_exemplars(querier: Querier, ask: Ask) -> Answer {
     let dataset = querier.dataset(&ask.tenants).await?;
     let mut found = BTreeMap::new();
     for matchers in selectors {
-        let selection = Selection { matchers, start, end, limits: SelectLimits::default() };
+        let selection = Selection { matchers: matchers.to_vec(), start, end, limits: SelectLimits::default() };
         for series in dataset.exemplars(&selection).await? {
             found.insert(series.labels.clone(), series);
         }
@@ -329,7 +329,7 @@ fn parse(ask: &Ask) -> Result<sextant_promql::Expr, ApiError> {
 
 async fn format_query(_: Querier, ask: Ask) -> Answer {
     let mut data = String::new();
-    push_string(&mut data, &sextant_promql::pretty(&parse(&ask)?));
+    push_string(&mut data, &sextant_promql::prettify(&parse(&ask)?, sextant_promql::DEFAULT_LINE_LIMIT));
     Ok(success(&data, &[], &[]))
 }
 

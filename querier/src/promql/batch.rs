@@ -123,8 +123,7 @@ fn offsets_of(offsets: &[u32]) -> Vec<i32> {
 pub fn to_batch(value: Value, table: &LabelTable) -> Result<RecordBatch, QueryError> {
     let (schema, columns): (SchemaRef, Vec<ArrayRef>) = match value {
         Value::Series(raw) => {
-            let RawSeries { set, drop_name } = raw;
-            let set = Arc::unwrap_or_clone(set);
+            let (set, drop_name) = whole(raw);
             let n = set.len();
             if set.t.len() > i32::MAX as usize {
                 return Err(QueryError::limit("samples", "max_query_samples", i32::MAX as usize));
@@ -240,7 +239,7 @@ pub fn from_batch(batch: &RecordBatch, kind: ValueKind, steps: Steps, table: &La
             };
             let drop_name: Arc<[bool]> =
                 if drop.true_count() == 0 { Arc::default() } else { drop.values().iter().collect() };
-            Value::Series(RawSeries { set: Arc::new(set), drop_name })
+            Value::Series(RawSeries::with_dropped_names(set, drop_name))
         }
         ValueKind::Vector => {
             let ids: &UInt32Array = column(batch, 0)?;
@@ -311,19 +310,38 @@ fn concat_series(values: impl Iterator<Item = Value>) -> Result<RawSeries, Query
     let mut buf = sextant_model::SeriesBuf::default();
     for value in values {
         let Value::Series(raw) = value else { return Err(internal("not raw samples")) };
-        for i in 0..raw.set.len() {
-            buf.clear();
-            let (t, v) = raw.set.floats(i);
-            buf.t.extend_from_slice(t);
-            buf.v.extend_from_slice(v);
-            buf.start.extend_from_slice(raw.set.starts(i));
-            buf.h.extend_from_slice(raw.set.histograms(i));
+        for i in raw.rows.clone() {
+            copy_series(&raw.set, i, &mut buf);
             set.push(raw.set.labels[i].clone(), &buf);
             drop_name.push(raw.drops_name(i));
         }
     }
     let drop_name = if drop_name.contains(&true) { drop_name.into() } else { Arc::default() };
-    Ok(RawSeries { set: Arc::new(set), drop_name })
+    Ok(RawSeries::with_dropped_names(set, drop_name))
+}
+
+fn copy_series(set: &SeriesSet, i: usize, buf: &mut sextant_model::SeriesBuf) {
+    buf.clear();
+    let (t, v) = set.floats(i);
+    buf.t.extend_from_slice(t);
+    buf.v.extend_from_slice(v);
+    buf.start.extend_from_slice(set.starts(i));
+    buf.h.extend_from_slice(set.histograms(i));
+}
+
+/// The series that are meant, as a set of their own: without a copy where they are all of it and nothing else holds it.
+fn whole(raw: RawSeries) -> (SeriesSet, Arc<[bool]>) {
+    if raw.len() == raw.set.len() {
+        return (Arc::unwrap_or_clone(raw.set), raw.drop_name);
+    }
+    let mut set = SeriesSet::new();
+    let mut buf = sextant_model::SeriesBuf::default();
+    for i in raw.rows.clone() {
+        copy_series(&raw.set, i, &mut buf);
+        set.push(raw.set.labels[i].clone(), &buf);
+    }
+    let drop_name = if raw.drop_name.is_empty() { raw.drop_name } else { raw.drop_name[raw.rows].into() };
+    (set, drop_name)
 }
 
 #[cfg(test)]

@@ -11,8 +11,9 @@ use arrow_array::{Array, ListArray, RecordBatch};
 use async_trait::async_trait;
 use datafusion::{
     common::{Result, tree_node::TreeNodeRecursion},
-    execution::{SendableRecordBatchStream, TaskContext, context::SessionState},
-    logical_expr::{LogicalPlan, UserDefinedLogicalNode},
+    catalog::Session,
+    execution::{SendableRecordBatchStream, TaskContext},
+    logical_expr::{LogicalPlan, UserDefinedLogicalNode, physical_planning_context::PhysicalPlanningContext},
     physical_expr::{EquivalenceProperties, Partitioning, PhysicalExpr},
     physical_plan::{
         DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties,
@@ -107,11 +108,11 @@ impl Input {
         let mut tasks = tokio::task::JoinSet::new();
         let count = streams.len();
         for (p, mut stream) in streams.into_iter().enumerate() {
-            let (node, state) = (node.clone(), state.clone());
+            let (steps, state) = (node.steps, state.clone());
             let read = async move {
                 let mut values = Vec::new();
                 while let Some(batch) = stream.try_next().await? {
-                    values.push(from_batch(&batch, kind, node.steps, &state.labels)?);
+                    values.push(from_batch(&batch, kind, steps, &state.labels)?);
                 }
                 Ok::<_, QueryError>((p, values))
             };
@@ -276,25 +277,27 @@ fn per_series(
         let gather = async { futures::future::try_join_all(others.into_iter().map(Input::gather)).await };
         cell.get_or_try_init(|| gather).await.cloned()
     };
-    stream::once(scalars)
-        .map_ok(move |scalars| {
-            let (node, state, child) = (node.clone(), state.clone(), child.clone());
-            input_stream(input).and_then(move |batch| {
-                let result = from_batch(&batch, kind, child.steps, &state.labels).and_then(|value| {
-                    let released = held(&value);
-                    let inputs = std::iter::once(value).chain(scalars.iter().cloned()).collect();
-                    apply(&node, &state, inputs, released)
-                });
-                std::future::ready(result)
-            })
-        })
-        .try_flatten()
-}
-
-fn input_stream(
-    stream: SendableRecordBatchStream,
-) -> impl futures::Stream<Item = Result<RecordBatch, QueryError>> + Send {
-    stream.map_err(QueryError::from)
+    // The input is read only once the scalars are there.
+    let ready = stream::once(scalars).map_ok(Arc::new);
+    stream::try_unfold((Some(ready.boxed()), input, None::<Arc<Vec<Value>>>), move |(first, mut input, scalars)| {
+        let (node, state, child) = (node.clone(), state.clone(), child.clone());
+        async move {
+            let scalars = match (scalars, first) {
+                (Some(s), _) => s,
+                (None, Some(mut first)) => match first.try_next().await? {
+                    Some(s) => s,
+                    None => return Ok(None),
+                },
+                (None, None) => return Ok(None),
+            };
+            let Some(batch) = input.try_next().await? else { return Ok(None) };
+            let value = from_batch(&batch, kind, child.steps, &state.labels)?;
+            let released = held(&value);
+            let inputs = std::iter::once(value).chain(scalars.iter().cloned()).collect();
+            let out = apply(&node, &state, inputs, released)?;
+            Ok(Some((out, (None, input, Some(scalars)))))
+        }
+    })
 }
 
 /// A partial result per partition, merged in order.
@@ -317,7 +320,7 @@ async fn aggregate(node: Arc<Node>, state: Arc<QueryState>, input: Input) -> Res
     parts.sort_by_key(|(p, _)| *p);
     let mut merged = node.new_partial()?;
     for (_, part) in parts {
-        merged.merge(part, &state.context)?;
+        merged.merge(part)?;
     }
     let value = node.finish(merged, &state.context)?;
     emit(&state, value, 0)
@@ -355,9 +358,10 @@ impl ExtensionPlanner for PromPlanner {
         node: &dyn UserDefinedLogicalNode,
         _: &[&LogicalPlan],
         inputs: &[Arc<dyn ExecutionPlan>],
-        session: &SessionState,
+        session: &dyn Session,
+        _: &PhysicalPlanningContext,
     ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
-        let Some(prom) = (node as &dyn std::any::Any).downcast_ref::<PromNode>() else { return Ok(None) };
+        let Some(prom) = node.as_any().downcast_ref::<PromNode>() else { return Ok(None) };
         let partitions = session.config().target_partitions();
         Ok(Some(Arc::new(PromExec::new(prom.node.clone(), prom.state.clone(), inputs.to_vec(), partitions))))
     }

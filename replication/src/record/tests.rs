@@ -41,7 +41,11 @@ fn bad_records_are_refused_for_the_right_reason() {
         ("nothing", Vec::new(), Bad::Absent),
         ("zeros", vec![0; 256], Bad::Absent),
         ("a head cut short", good[..HEAD_BYTES - 1].to_vec(), Bad::Absent),
-        ("an earlier use of the file", encode(batch(0), Seal::new(0x1234_5678_9abc_def0, 6), 0, &[]), Bad::Absent),
+        (
+            "an earlier use of the file",
+            encode(batch(0), Seal::new(0x1234_5678_9abc_def0, 6), 0, &[]),
+            Bad::Absent,
+        ),
         ("another store", encode(batch(0), Seal::new(1, 7), 0, &[]), Bad::Absent),
         ("a body cut short", good[..good.len() - 1].to_vec(), Bad::Long),
         ("a length beyond the file", resealed(good.clone(), seal, |r| r[4..8].fill(0xff)), Bad::Long),
@@ -55,7 +59,11 @@ fn bad_records_are_refused_for_the_right_reason() {
         ("more payloads than lengths", resealed(good.clone(), seal, |r| r[56] = 4), Bad::Payloads),
         ("a huge number of payloads", resealed(good.clone(), seal, |r| r[56..60].fill(0xff)), Bad::Payloads),
         ("bytes behind the payloads", resealed(good.clone(), seal, |r| r[HEAD_BYTES] = 2), Bad::Payloads),
-        ("a payload beyond the body", resealed(good.clone(), seal, |r| r[HEAD_BYTES + 3] = 0xff), Bad::Payloads),
+        (
+            "a payload beyond the body",
+            resealed(good.clone(), seal, |r| r[HEAD_BYTES + 3] = 0xff),
+            Bad::Payloads,
+        ),
     ];
     for (what, bytes, bad) in cases {
         assert_eq!(decode(&bytes, seal), Err(bad), "{what}");

@@ -89,7 +89,8 @@ fn records_of_an_earlier_use_are_not_seen() {
     for _ in 0..20 {
         old.put(Kind::Blank, b"old", old.at);
     }
-    let mut s = Segment { head: SegmentHead { sequence: 6, ..old.head }, bytes: old.bytes, at: SEGMENT_HEAD_BYTES };
+    let mut s =
+        Segment { head: SegmentHead { sequence: 6, ..old.head }, bytes: old.bytes, at: SEGMENT_HEAD_BYTES };
     assert_eq!(s.scan(), (0, SEGMENT_HEAD_BYTES, Tail::Open));
     s.put(Kind::Blank, b"new", 4096);
     assert_eq!(s.scan(), (1, s.at, Tail::Open));

@@ -53,8 +53,13 @@ pub(crate) fn lock(dir: &Path) -> Result<File, StoreError> {
     let io_error = |e| StoreError::io(format!("locking {}", dir.display()), e);
     fs::create_dir_all(dir).map_err(io_error)?;
     let path = dir.join("LOCK");
-    let mut file =
-        OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(io_error)?;
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .map_err(io_error)?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
         Err(rustix::io::Errno::WOULDBLOCK) => {
@@ -98,7 +103,9 @@ pub(crate) fn allocate(path: &Path, bytes: u32) -> io::Result<File> {
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
     let reserved = match fallocate(&file, FallocateFlags::empty(), 0, u64::from(bytes)) {
         // A filesystem without fallocate: writing zeros reserves as well.
-        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => write_zeros(&file, 0, u64::from(bytes)),
+        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {
+            write_zeros(&file, 0, u64::from(bytes))
+        }
         other => other.map_err(Into::into),
     };
     if let Err(e) = reserved.and_then(|()| file.sync_all()) {

@@ -41,16 +41,37 @@ impl Done {
 
 /// An operation for the writer thread. Operations of one group are done in their order.
 pub(crate) enum Op {
-    Append { group: Arc<GroupLog>, entries: Vec<Entry>, done: Done, _room: OwnedSemaphorePermit },
-    Vote { group: Arc<GroupLog>, vote: Vote, done: Done },
-    Truncate { group: Arc<GroupLog>, since: LogId, done: Done },
-    Purge { group: Arc<GroupLog>, upto: LogId, done: Done },
+    Append {
+        group: Arc<GroupLog>,
+        entries: Vec<Entry>,
+        done: Done,
+        _room: OwnedSemaphorePermit,
+    },
+    Vote {
+        group: Arc<GroupLog>,
+        vote: Vote,
+        done: Done,
+    },
+    Truncate {
+        group: Arc<GroupLog>,
+        since: LogId,
+        done: Done,
+    },
+    Purge {
+        group: Arc<GroupLog>,
+        upto: LogId,
+        done: Done,
+    },
     /// Syncs what is written, whatever the sync mode.
-    Sync { done: Done },
+    Sync {
+        done: Done,
+    },
     /// Looks for disk space again.
     Retry,
     /// Syncs, marks the end and ends the thread.
-    Close { done: Done },
+    Close {
+        done: Done,
+    },
 }
 
 impl Op {

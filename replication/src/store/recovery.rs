@@ -136,7 +136,9 @@ fn finish(
     match scan.tail {
         Tail::Ended => return Ok((scan.end, true)),
         Tail::Damaged(bad) => return Err(corrupt(path, scan.end, bad)),
-        Tail::Open if !is_last => return Err(corrupt(path, scan.end, "the segment has no end, but a later one exists")),
+        Tail::Open if !is_last => {
+            return Err(corrupt(path, scan.end, "the segment has no end, but a later one exists"));
+        }
         Tail::Torn(bad) if !is_last => return Err(corrupt(path, scan.end, bad)),
         Tail::Open | Tail::Torn(_) => {}
     }

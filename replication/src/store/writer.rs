@@ -86,7 +86,15 @@ impl Writer {
         position: usize,
         space: Space,
     ) -> Self {
-        Self { shared, segments, space, position, synced: position, unsynced_since: None, chunk: Chunk::default() }
+        Self {
+            shared,
+            segments,
+            space,
+            position,
+            synced: position,
+            unsynced_since: None,
+            chunk: Chunk::default(),
+        }
     }
 
     /// Runs until the store is closed.
@@ -117,7 +125,9 @@ impl Writer {
     fn sync_deadline(&self) -> Option<Instant> {
         match self.shared.options.sync {
             SyncMode::Always => None,
-            SyncMode::Relaxed { interval_ms } => self.unsynced_since.map(|t| t + Duration::from_millis(interval_ms)),
+            SyncMode::Relaxed { interval_ms } => {
+                self.unsynced_since.map(|t| t + Duration::from_millis(interval_ms))
+            }
         }
     }
 

@@ -5,7 +5,8 @@ use std::{fs, sync::Arc, time::Instant};
 use bytes::Bytes;
 use futures::future::join_all;
 use sextant_replication::{
-    CheckpointError, Group, GroupId, GroupOptions, LogStore, OpenError, ProposeError, StoreError, StoreOptions,
+    CheckpointError, Group, GroupId, GroupOptions, LogStore, OpenError, ProposeError, StoreError,
+    StoreOptions,
 };
 
 use crate::support::*;
@@ -148,7 +149,8 @@ async fn a_lost_or_damaged_checkpoint_is_an_error_that_names_it() {
     let good = fs::read(&path).unwrap();
     let try_open = async || {
         let store = LogStore::open(options(dir.path())).unwrap();
-        let opened = Group::<Recorder>::open(&store, GROUP, NODE, Arc::default(), GroupOptions::default()).await;
+        let opened =
+            Group::<Recorder>::open(&store, GROUP, NODE, Arc::default(), GroupOptions::default()).await;
         opened.err().map(|e| (e.to_string(), e))
     };
     for at in 0..good.len() {

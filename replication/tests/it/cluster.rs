@@ -10,8 +10,8 @@ use std::{
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use sextant_replication::{
-    AppendReply, AppendRequest, BallotReply, BallotRequest, Bootstrap, Group, GroupId, GroupOptions, LogStore,
-    Member, Network, NoAnswer, NodeId, ProposeError,
+    AppendReply, AppendRequest, BallotReply, BallotRequest, Bootstrap, Group, GroupId, GroupOptions,
+    LogStore, Member, Network, NoAnswer, NodeId, ProposeError,
 };
 
 use crate::support::*;
@@ -73,7 +73,8 @@ async fn start(wires: &Arc<Wires>, dir: &Path, id: NodeId) -> Node {
         _ => Bootstrap::Join,
     };
     let network = Arc::new(Port { wires: Arc::clone(wires), from: id });
-    let group_options = GroupOptions { bootstrap, network, heartbeat_interval_ms: 50, ..GroupOptions::default() };
+    let group_options =
+        GroupOptions { bootstrap, network, heartbeat_interval_ms: 50, ..GroupOptions::default() };
     let store = LogStore::open(options(&dir.join(id.to_string()))).unwrap();
     let group = Group::open(&store, GROUP, id, Arc::default(), group_options).await.unwrap();
     wires.groups.lock().insert(id, group.clone());
@@ -123,7 +124,10 @@ async fn members_agree_across_the_loss_of_the_leader() {
     let (known, member) = follower.group.leader().unwrap();
     assert_eq!((known, member.address), (leader, format!("node-{leader}")));
     let refused = follower.group.propose("99 x".into()).await;
-    assert!(matches!(refused, Err(ProposeError::NotLeader { leader: Some(l), .. }) if l == leader), "{refused:?}");
+    assert!(
+        matches!(refused, Err(ProposeError::NotLeader { leader: Some(l), .. }) if l == leader),
+        "{refused:?}"
+    );
 
     // The leader is cut off with a payload that it cannot commit.
     wires.cut.lock().insert(leader);

@@ -88,8 +88,11 @@ async fn every_acknowledged_payload_survives_a_crash_at_any_point() {
     let mut rng = StdRng::seed_from_u64(7);
     for image in &images {
         check(image).await;
-        tear(&image.path, &mut rng);
-        check(image).await;
+        // Only here the last write is on its way; at the other points it is synced, and losing any of it would be damage.
+        if image.point == "log.sync" {
+            tear(&image.path, &mut rng);
+            check(image).await;
+        }
     }
 }
 
@@ -146,7 +149,11 @@ async fn check(image: &Image) {
         next[writer] += 1;
     }
     for (writer, (&found, &promised)) in next.iter().zip(&image.acknowledged).enumerate() {
-        assert!(found >= promised, "writer {writer}: {promised} acknowledged, {found} found, {}", image.point);
+        assert!(
+            found >= promised,
+            "writer {writer}: {promised} acknowledged, {found} found, {}",
+            image.point
+        );
     }
     group.propose("99999 still writable".into()).await.unwrap();
     close(store, group).await;

@@ -10,7 +10,8 @@ use std::{
 };
 
 use sextant_replication::{
-    CheckpointError, Group, GroupOptions, LogStore, OpenError, ProposeError, StoreError, StoreOptions, SyncMode,
+    CheckpointError, Group, GroupOptions, LogStore, OpenError, ProposeError, StoreError, StoreOptions,
+    SyncMode,
 };
 
 use crate::support::*;
@@ -52,7 +53,10 @@ async fn after_a_failed_write_or_sync_nothing_is_taken_until_reopened() {
         let (store, group) = open(dir.path()).await;
         let numbers = group.state_machine().numbers();
         // The sixth was never acknowledged: it may be there or not, the five must be.
-        assert!(numbers == (0..5).collect::<Vec<_>>() || numbers == (0..6).collect::<Vec<_>>(), "{numbers:?}");
+        assert!(
+            numbers == (0..5).collect::<Vec<_>>() || numbers == (0..6).collect::<Vec<_>>(),
+            "{numbers:?}"
+        );
         group.propose(numbered(6, 100)).await.unwrap();
         close(store, group).await;
     }
@@ -165,7 +169,8 @@ async fn a_failed_checkpoint_leaves_the_previous_one() {
     for (point, survives) in [("checkpoint.before_rename", "first"), ("checkpoint.after_rename", "second")] {
         let dir = tempfile::tempdir().unwrap();
         let armed = Arc::new(AtomicBool::new(false));
-        let store = LogStore::open(StoreOptions { fault_hook: failing(point, &armed), ..options(dir.path()) });
+        let store =
+            LogStore::open(StoreOptions { fault_hook: failing(point, &armed), ..options(dir.path()) });
         let store = store.unwrap();
         let group = open_group(&store, GROUP).await;
         let (first, _) = group.propose(numbered(0, 100)).await.unwrap();

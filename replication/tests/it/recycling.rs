@@ -24,7 +24,10 @@ async fn old_records_never_come_back() {
             copy_dir(dir.path(), &image);
             let (store, group) = open(&image).await;
             let restored = group.state_machine().restored.lock().clone();
-            assert_eq!(restored.map(|(_, app)| String::from_utf8(app).unwrap()), covered.map(|c| c.to_string()));
+            assert_eq!(
+                restored.map(|(_, app)| String::from_utf8(app).unwrap()),
+                covered.map(|c| c.to_string())
+            );
             let expected: Vec<_> = (covered.map_or(0, |c| c + 1)..=n).collect();
             assert_eq!(group.state_machine().numbers(), expected, "after payload {n}");
             close(store, group).await;
@@ -41,7 +44,8 @@ async fn old_records_never_come_back() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_group_without_a_checkpoint_pins_the_log_and_is_named() {
     let dir = tempfile::tempdir().unwrap();
-    let store = LogStore::open(StoreOptions { log_bytes_max: 4 * u64::from(SEGMENT_BYTES), ..options(dir.path()) });
+    let store =
+        LogStore::open(StoreOptions { log_bytes_max: 4 * u64::from(SEGMENT_BYTES), ..options(dir.path()) });
     let store = store.unwrap();
     let idle = open_group(&store, GroupId(1)).await;
     let busy = open_group(&store, GroupId(2)).await;
@@ -59,7 +63,6 @@ async fn a_group_without_a_checkpoint_pins_the_log_and_is_named() {
     // A seal still goes through, and the checkpoint that follows it gives the space back.
     let (index, _) = idle.propose_alone(numbered(1, 10)).await.unwrap();
     idle.checkpoint(index, "idle".into()).await.unwrap();
-    busy.propose(numbered(n, 1000)).await.unwrap();
     for _ in 0..100 {
         if store.stats().segments <= 2 {
             break;
@@ -67,6 +70,7 @@ async fn a_group_without_a_checkpoint_pins_the_log_and_is_named() {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
     assert!(store.stats().segments <= 2, "{:?}", store.stats());
+    busy.propose(numbered(n, 1000)).await.unwrap();
     idle.shutdown().await;
     busy.shutdown().await;
     store.close().unwrap();

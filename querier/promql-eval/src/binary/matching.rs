@@ -41,12 +41,16 @@ pub fn match_labels(matching: &VectorMatching, labels: &Labels) -> Labels {
 }
 
 /// The labels of the result of a match; `many` is the side that may have several series per signature.
-pub fn result_labels(matching: &VectorMatching, changes_meaning: bool, many: &Labels, one: &Labels) -> Labels {
+pub fn result_labels(
+    matching: &VectorMatching,
+    changes_meaning: bool,
+    many: &Labels,
+    one: &Labels,
+) -> Labels {
     let listed = |n: &str| matching.labels.iter().any(|l| l == n);
     let one_to_one = matching.card == Cardinality::OneToOne;
-    let base = many.filter(|n| {
-        !(changes_meaning && is_metadata(n)) && (!one_to_one || listed(n) == matching.on)
-    });
+    let base =
+        many.filter(|n| !(changes_meaning && is_metadata(n)) && (!one_to_one || listed(n) == matching.on));
     if matching.include.is_empty() {
         return base;
     }

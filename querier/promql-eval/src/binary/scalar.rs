@@ -47,7 +47,12 @@ impl VectorScalar {
     }
 
     /// In place. A comparison keeps the cells of the vector that pass, whichever side the vector is on.
-    pub fn apply(&self, mut block: StepBlock, scalar: &Scalars, ctx: &EvalContext) -> Result<StepBlock, EvalError> {
+    pub fn apply(
+        &self,
+        mut block: StepBlock,
+        scalar: &Scalars,
+        ctx: &EvalContext,
+    ) -> Result<StepBlock, EvalError> {
         let mut outcome = vec![0.0; block.steps.count];
         for i in 0..block.len() {
             ctx.cancel.check()?;

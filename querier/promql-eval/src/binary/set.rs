@@ -20,7 +20,12 @@ impl SetOperation {
     }
 
     /// Presence bits against presence bits.
-    pub fn apply(&self, mut lhs: StepBlock, mut rhs: StepBlock, ctx: &EvalContext) -> Result<StepBlock, EvalError> {
+    pub fn apply(
+        &self,
+        mut lhs: StepBlock,
+        mut rhs: StepBlock,
+        ctx: &EvalContext,
+    ) -> Result<StepBlock, EvalError> {
         let signatures = Signatures::new(&self.matching, &lhs.labels, &rhs.labels);
         ctx.cancel.check()?;
         if self.op == BinaryOp::Or {

@@ -56,7 +56,8 @@ impl VectorBinary {
             active: self.active_steps(&lhs, &rhs),
             ctx,
             rows: HashMap::new(),
-            out: StepBlock::new(lhs.steps),
+            out: StepBlock::with_capacity(lhs.steps, many.len()),
+            outcome: Vec::new(),
         };
         for (many_rows, one_rows) in &by_signature {
             ctx.cancel.check()?;
@@ -88,6 +89,8 @@ struct Join<'a> {
     /// Result rows by their labels.
     rows: HashMap<Labels, usize>,
     out: StepBlock,
+    /// One row of results.
+    outcome: Vec<f64>,
 }
 
 /// Steps that have been matched within one signature, to find a second match.
@@ -185,6 +188,14 @@ impl Join<'_> {
         let meaning = element::changes_meaning(op.op);
         let labels = result_labels(&op.matching, meaning, many, one);
         let (lhs, rhs) = if self.swapped { (sides.1, sides.0) } else { sides };
+        let drop_name = op.return_bool || (drop_name && !meaning);
+        if let (Side::Row(l), Side::Row(r)) = (lhs, rhs)
+            && !is_trim(op.op)
+            && !l.has_histogram()
+            && !r.has_histogram()
+        {
+            return self.float_pair(labels, l.values, r.values, mask, drop_name, matched);
+        }
         let mut computed = vec![0; mask.len()];
         let mut cells = Vec::with_capacity(bits::count(mask));
         for step in bits::ones(mask) {
@@ -218,20 +229,66 @@ impl Join<'_> {
         if cells.is_empty() {
             return Ok(());
         }
-        let drop_name = op.return_bool || (drop_name && !meaning);
-        let out = &mut self.out;
-        let row = *self.rows.entry(labels.clone()).or_insert_with(|| {
-            out.push_empty(labels, drop_name);
-            out.len() - 1
-        });
+        let row = self.row(labels, drop_name);
         for (step, cell) in cells {
-            if bits::get(out.present_row(row), step) {
+            if bits::get(self.out.present_row(row), step) {
                 return Err(EvalError::same_labelset());
             }
-            out.set(row, step, cell);
+            self.out.set(row, step, cell);
         }
-        out.drop_name[row] |= drop_name;
         Ok(())
+    }
+
+    /// The same for two rows of floats: all steps are computed, those of the mask are kept.
+    fn float_pair(
+        &mut self,
+        labels: Labels,
+        l: &[f64],
+        r: &[f64],
+        mask: &[u64],
+        drop_name: bool,
+        matched: &mut Matched,
+    ) -> Result<(), EvalError> {
+        let op = self.op;
+        matched.add(&labels, mask)?;
+        self.outcome.resize(l.len(), 0.0);
+        element::float_rows(op.op, |i| l[i], |i| r[i], &mut self.outcome);
+        let filter = op.op.is_comparison() && !op.return_bool;
+        let mut kept = mask.to_vec();
+        if filter {
+            for step in bits::ones(mask).filter(|&s| self.outcome[s] == 0.0) {
+                bits::clear(&mut kept, step);
+            }
+            if !bits::any(&kept) {
+                return Ok(());
+            }
+        }
+        let row = self.row(labels, drop_name);
+        if bits::intersects(self.out.present_row(row), &kept) {
+            return Err(EvalError::same_labelset());
+        }
+        let (n, w) = (self.out.steps.count, self.out.steps.words());
+        bits::or_into(&mut self.out.present[row * w..(row + 1) * w], &kept);
+        let values = &mut self.out.values[row * n..(row + 1) * n];
+        let result = if filter { l } else { &self.outcome };
+        if bits::is_full(&kept, n) {
+            values.copy_from_slice(result);
+        } else {
+            bits::ones(&kept).for_each(|s| values[s] = result[s]);
+        }
+        Ok(())
+    }
+
+    /// The result row of some labels.
+    fn row(&mut self, labels: Labels, drop_name: bool) -> usize {
+        if let Some(&row) = self.rows.get(&labels) {
+            self.out.drop_name[row] |= drop_name;
+            return row;
+        }
+        let row = self.out.len();
+        self.out.push_empty(labels.clone(), drop_name);
+        self.rows.insert(labels, row);
+        row
     }
 }
 

@@ -1,9 +1,7 @@
 //! Functions of each value of a vector, with scalars beside it. Histograms drop out.
 
 use super::math::{MathFunction, go_max, go_min};
-use crate::{
-    bits, block::StepBlock, context::EvalContext, date::DatePart, error::EvalError, value::Scalars,
-};
+use crate::{bits, block::StepBlock, context::EvalContext, date::DatePart, error::EvalError, value::Scalars};
 
 /// A function of each value.
 #[derive(Clone, Debug)]
@@ -49,7 +47,12 @@ impl Elementwise {
     }
 
     /// In place.
-    pub fn apply(&self, mut block: StepBlock, args: &[Scalars], ctx: &EvalContext) -> Result<StepBlock, EvalError> {
+    pub fn apply(
+        &self,
+        mut block: StepBlock,
+        args: &[Scalars],
+        ctx: &EvalContext,
+    ) -> Result<StepBlock, EvalError> {
         use ElementwiseKind as K;
         block.drop_name.fill(true);
         let arg = |n: usize, s: usize| args.get(n).and_then(|a| a.values.get(s)).copied();

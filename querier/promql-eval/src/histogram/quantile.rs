@@ -2,15 +2,13 @@
 
 use std::collections::HashMap;
 
-use sextant_model::{ClassicBucket, Histogram, Labels, METRIC_NAME, NanInfo, bucket_fraction, bucket_quantile};
+use sextant_model::{
+    ClassicBucket, Histogram, Labels, METRIC_NAME, NanInfo, bucket_fraction, bucket_quantile,
+};
 use sextant_promql::PosRange;
 
 use crate::{
-    bits,
-    block::StepBlock,
-    context::EvalContext,
-    error::EvalError,
-    format::open_metrics_float,
+    bits, block::StepBlock, context::EvalContext, error::EvalError, format::open_metrics_float,
     value::Scalars,
 };
 
@@ -59,7 +57,12 @@ impl HistogramQuantile {
     }
 
     /// Classic histograms are put together once; at each step their present buckets count.
-    pub fn apply(&self, block: StepBlock, args: &[Scalars], ctx: &EvalContext) -> Result<StepBlock, EvalError> {
+    pub fn apply(
+        &self,
+        block: StepBlock,
+        args: &[Scalars],
+        ctx: &EvalContext,
+    ) -> Result<StepBlock, EvalError> {
         self.annotate_quantiles(args, ctx);
         let (classics, of_labels) = self.classics(&block, ctx);
         let mut run = Run {

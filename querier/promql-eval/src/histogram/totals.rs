@@ -1,8 +1,6 @@
 //! Histograms reduced to count and sum, for the functions that need no more.
 
-use std::sync::Arc;
-
-use sextant_model::{Histogram, ResetHint, SeriesSet};
+use sextant_model::{Histogram, HistogramSample, ResetHint, SeriesBuf, SeriesSet};
 
 use crate::{context::EvalContext, error::EvalError, value::RawSeries};
 
@@ -17,14 +15,18 @@ impl HistogramTotals {
         if raw.set.h.is_empty() {
             return Ok(raw);
         }
-        let mut set = SeriesSet::clone(&raw.set);
-        for i in 0..raw.set.len() {
+        let mut set = SeriesSet::new();
+        let mut drop_name = Vec::with_capacity(raw.len());
+        for i in raw.rows.clone() {
             ctx.cancel.check()?;
-            let from = set.h_offsets[i] as usize;
+            let (t, v) = raw.set.floats(i);
+            let start = raw.set.starts(i).to_vec();
+            let mut buf = SeriesBuf { t: t.to_vec(), v: v.to_vec(), start, h: Vec::new() };
             let mut previous: Option<&Histogram> = None;
-            for (k, sample) in raw.set.histograms(i).iter().enumerate() {
+            for sample in raw.set.histograms(i) {
                 let h = &sample.h;
                 if h.is_stale() {
+                    buf.h.push(sample.clone());
                     continue;
                 }
                 let hint = match (h.reset_hint, previous) {
@@ -33,16 +35,14 @@ impl HistogramTotals {
                     (hint, _) => hint,
                 };
                 // The schema stays, so that a mix of exponential and custom buckets is still found.
-                set.h[from + k].h = Histogram {
-                    reset_hint: hint,
-                    schema: h.schema,
-                    count: h.count,
-                    sum: h.sum,
-                    ..Histogram::default()
-                };
+                let (schema, count, sum) = (h.schema, h.count, h.sum);
+                let totals = Histogram { reset_hint: hint, schema, count, sum, ..Histogram::default() };
+                buf.h.push(HistogramSample { t: sample.t, start: sample.start, h: totals });
                 previous = Some(h);
             }
+            set.push(raw.set.labels[i].clone(), &buf);
+            drop_name.push(raw.drops_name(i));
         }
-        Ok(RawSeries { set: Arc::new(set), drop_name: raw.drop_name })
+        Ok(RawSeries::with_dropped_names(set, drop_name.into()))
     }
 }

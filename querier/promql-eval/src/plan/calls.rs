@@ -25,7 +25,10 @@ impl Planner<'_> {
             if scope.histograms == Histograms::Any {
                 scope.histograms = Histograms::Totals;
             }
-        } else if matches!(call.func.name, "histogram_quantile" | "histogram_quantiles" | "histogram_fraction") {
+        } else if matches!(
+            call.func.name,
+            "histogram_quantile" | "histogram_quantiles" | "histogram_fraction"
+        ) {
             scope = scope.needing_buckets();
         }
         let scope = &scope;
@@ -77,8 +80,16 @@ impl Planner<'_> {
     }
 
     /// Every argument that is not a string.
-    fn vector_and_scalar_args(&mut self, call: &CallExpr, scope: &Scope) -> Result<Vec<Arc<Node>>, EvalError> {
-        call.args.iter().filter(|a| a.value_type() != ValueType::String).map(|a| self.expr(a, scope)).collect()
+    fn vector_and_scalar_args(
+        &mut self,
+        call: &CallExpr,
+        scope: &Scope,
+    ) -> Result<Vec<Arc<Node>>, EvalError> {
+        call.args
+            .iter()
+            .filter(|a| a.value_type() != ValueType::String)
+            .map(|a| self.expr(a, scope))
+            .collect()
     }
 
     fn range_function(
@@ -97,7 +108,7 @@ impl Planner<'_> {
                     arg_pos = m.pos;
                 }
                 Expr::Subquery(s) => {
-                    let (node, time, range_ms) = self.subquery(s, scope)?;
+                    let (node, time, range_ms) = self.subquery(s, scope, 0)?;
                     series = Some((node, self.plain_window(time, range_ms)));
                     arg_pos = s.pos;
                 }
@@ -108,9 +119,14 @@ impl Planner<'_> {
         check_extended(call.func.name, &window)?;
         let op = RangeFunction {
             // The argument that Prometheus' annotations point at is the first one, whatever its type.
-            pos: if kind == RangeKind::QuantileOverTime { arg(call, 0)?.unwrap_parens().pos() } else { arg_pos },
+            pos: if kind == RangeKind::QuantileOverTime {
+                arg(call, 0)?.unwrap_parens().pos()
+            } else {
+                arg_pos
+            },
             use_start_timestamps: self.params.use_start_timestamps,
             type_and_unit_labels: self.params.type_and_unit_labels,
+            weight: scope.weight,
             ..RangeFunction::new(kind, window)
         };
         let mut children = vec![leaf];
@@ -188,11 +204,8 @@ impl Planner<'_> {
                 scalar_pos.push(a.unwrap_parens().pos());
             }
         }
-        let op = HistogramQuantile {
-            output,
-            vector_pos: arg(call, vector)?.unwrap_parens().pos(),
-            scalar_pos,
-        };
+        let op =
+            HistogramQuantile { output, vector_pos: arg(call, vector)?.unwrap_parens().pos(), scalar_pos };
         Ok(Node::new(Operator::HistogramQuantile(op), children, scope.steps))
     }
 
@@ -213,7 +226,8 @@ impl Planner<'_> {
         }
         let time = self.info_time(arg(call, 0)?);
         let leaf = self.info_leaf(&wanted, &time, scope);
-        let info = self.instant_over(leaf.clone(), &wanted, time, InstantOutput::InfoTimestamp, call.pos, scope);
+        let info =
+            self.instant_over(leaf.clone(), &wanted, time, InstantOutput::InfoTimestamp, call.pos, scope);
         let op = Info::new(&wanted, &matchers);
         Ok(Node::new(Operator::Info(op), vec![base, info], scope.steps))
     }
@@ -273,10 +287,9 @@ fn string(call: &CallExpr, i: usize) -> Result<&str, EvalError> {
 /// A label's name is not empty and is UTF-8.
 fn valid_label_name(call: &CallExpr, i: usize, what: &str) -> Result<(), EvalError> {
     match arg(call, i)?.unwrap_parens() {
-        Expr::StringLiteral(s) if s.val.is_empty() || s.raw.is_some() => Err(EvalError::execution(format!(
-            "invalid {what} label name in {}(): {}",
-            call.func.name, s.val
-        ))),
+        Expr::StringLiteral(s) if s.val.is_empty() || s.raw.is_some() => {
+            Err(EvalError::execution(format!("invalid {what} label name in {}(): {}", call.func.name, s.val)))
+        }
         _ => Ok(()),
     }
 }

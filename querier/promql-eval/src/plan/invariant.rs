@@ -42,7 +42,7 @@ pub fn find(root: &Expr) -> Invariant {
 
 fn visit(expr: &Expr, found: &mut Invariant) -> bool {
     // Every child must be visited: no short circuit.
-    let children = expr.children().into_iter().map(|c| visit(c, found)).fold(true, |all, c| all && c);
+    let children = expr.children().into_iter().map(|c| visit(c, found)).fold(true, std::ops::BitAnd::bitand);
     let invariant = match expr {
         Expr::NumberLiteral(_) | Expr::StringLiteral(_) => true,
         Expr::VectorSelector(v) => v.at.is_some(),

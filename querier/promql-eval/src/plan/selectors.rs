@@ -59,6 +59,7 @@ impl Planner<'_> {
             lookback_ms: self.params.lookback_ms,
             output,
             pos,
+            weight: scope.weight,
         };
         Node::new(Operator::InstantSelect(op), vec![leaf], scope.steps)
     }
@@ -66,7 +67,8 @@ impl Planner<'_> {
     /// A range selector at the top of an instant query.
     pub(super) fn raw_selector(&mut self, m: &MatrixSelector, scope: &Scope) -> Result<Arc<Node>, EvalError> {
         let (leaf, window) = self.matrix_selector(m, scope);
-        let op = RangeFunction { pos: m.pos, ..RangeFunction::new(RangeKind::Raw, window) };
+        let op =
+            RangeFunction { pos: m.pos, weight: scope.weight, ..RangeFunction::new(RangeKind::Raw, window) };
         Ok(Node::new(Operator::RangeFunction(op), vec![leaf], scope.steps))
     }
 
@@ -85,28 +87,23 @@ impl Planner<'_> {
         (leaf, window)
     }
 
-    fn leaf(
-        &mut self,
-        v: &VectorSelector,
-        time: &SelectorTime,
-        range_ms: i64,
-        scope: &Scope,
-    ) -> Arc<Node> {
+    fn leaf(&mut self, v: &VectorSelector, time: &SelectorTime, range_ms: i64, scope: &Scope) -> Arc<Node> {
         let lookback = self.params.lookback_ms;
         let (mut start, mut end) = time.at_ms.map_or(scope.span, |t| (t, t));
         // Windows and the look-back are open on the left: the millisecond at their far end is not needed.
-        start -= match range_ms {
+        let before = match range_ms {
             0 => lookback,
-            _ if v.anchored || v.smoothed => lookback + range_ms,
+            _ if v.anchored || v.smoothed => lookback.saturating_add(range_ms),
             _ => range_ms,
-        } - 1;
+        };
+        start = start.saturating_sub(before - 1);
         if v.smoothed {
-            end += lookback;
+            end = end.saturating_add(lookback);
         }
         let request = SelectorRange {
             matchers: v.matchers.as_slice().into(),
-            start_ms: start - v.offset_ms,
-            end_ms: end - v.offset_ms,
+            start_ms: start.saturating_sub(v.offset_ms),
+            end_ms: end.saturating_sub(v.offset_ms),
             step_ms: scope.step_ms,
             range_ms,
             function: scope.above,
@@ -128,8 +125,8 @@ impl Planner<'_> {
         let (start, end) = time.at_ms.map_or(scope.span, |t| (t, t));
         let request = SelectorRange {
             matchers: matchers.into(),
-            start_ms: start - time.offset_ms - self.params.lookback_ms + 1,
-            end_ms: end - time.offset_ms,
+            start_ms: start.saturating_sub(time.offset_ms).saturating_sub(self.params.lookback_ms - 1),
+            end_ms: end.saturating_sub(time.offset_ms),
             step_ms: scope.step_ms,
             range_ms: 0,
             function: "info",
@@ -144,7 +141,11 @@ pub fn selector_text(matchers: &[Matcher]) -> String {
     let rest: Vec<String> =
         matchers.iter().filter(|m| !name.is_some_and(|n| n == *m)).map(ToString::to_string).collect();
     let name = name.map_or("", |m| m.value.as_str());
-    if rest.is_empty() && !name.is_empty() { name.to_owned() } else { format!("{name}{{{}}}", rest.join(",")) }
+    if rest.is_empty() && !name.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{name}{{{}}}", rest.join(","))
+    }
 }
 
 /// Milliseconds in the largest unit that divides them.

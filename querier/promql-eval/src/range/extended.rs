@@ -152,7 +152,8 @@ fn try_histograms(
         h[last].h.clone()
     };
     let gauge = |h: &Histogram| h.reset_hint == ResetHint::Gauge;
-    if !is_counter && !(gauge(&left) && gauge(&right)) {
+    let gauges = gauge(&left) && gauge(&right);
+    if !is_counter && !gauges {
         notes.not_gauge(name, op.pos);
     }
     let mut result = right.clone();

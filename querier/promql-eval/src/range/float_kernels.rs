@@ -22,8 +22,8 @@ pub struct Scratch {
     sorted: Vec<f64>,
 }
 
-/// Windows longer than this, on average, are summed by blocks.
-const LONG_WINDOW: usize = 128;
+/// Windows longer than this, on average, are summed by blocks; shorter ones four at a time.
+const LONG_WINDOW: usize = 96;
 
 /// Fills row `row` of `out`.
 pub fn series(
@@ -39,60 +39,67 @@ pub fn series(
     let values = &mut out.values[row * n..(row + 1) * n];
     let present = &mut out.present[row * w..(row + 1) * w];
     let Buffers { bounds, edges, kernel, .. } = b;
-    let mut each = |f: &mut dyn FnMut(usize, usize, usize) -> Option<f64>| {
-        for (step, &(lo, hi)) in bounds.iter().enumerate() {
-            if lo < hi
-                && let Some(v) = f(step, lo as usize, hi as usize)
-            {
-                values[step] = v;
-                bits::set(present, step);
-            }
-        }
-    };
     match run.op.kind {
         kind if kind.is_extrapolated() && !run.op.window.is_extended() => {
             let name = || labels.get(METRIC_NAME).unwrap_or("").to_owned();
             rate::series(run, f, bounds, edges, &mut kernel.rate, name, values, present);
         }
-        K::CountOverTime => each(&mut |_, lo, hi| Some((hi - lo) as f64)),
-        K::PresentOverTime => each(&mut |_, _, _| Some(1.0)),
-        K::FirstOverTime => each(&mut |_, lo, _| Some(f.v[lo])),
-        K::LastOverTime => each(&mut |_, _, hi| Some(f.v[hi - 1])),
-        K::TsOfFirstOverTime => each(&mut |_, lo, _| Some(f.t[lo] as f64 / 1000.0)),
-        K::TsOfLastOverTime => each(&mut |_, _, hi| Some(f.t[hi - 1] as f64 / 1000.0)),
-        K::SumOverTime if is_long(bounds) => {
-            kernel.blocks.prepare(f.v);
-            each(&mut |_, lo, hi| Some(kernel.blocks.sum(f.v, lo, hi).value()));
-        }
-        K::AvgOverTime if is_long(bounds) => {
-            kernel.blocks.prepare(f.v);
-            each(&mut |_, lo, hi| {
-                let (sum, count) = (kernel.blocks.sum(f.v, lo, hi), (hi - lo) as f64);
-                if sum.sum.is_infinite() {
-                    return Some(kahan::mean(&f.v[lo..hi]));
+        K::CountOverTime => each(bounds, values, present, |_, lo, hi| (hi - lo) as f64),
+        K::PresentOverTime => each(bounds, values, present, |_, _, _| 1.0),
+        K::FirstOverTime => each(bounds, values, present, |_, lo, _| f.v[lo]),
+        K::LastOverTime => each(bounds, values, present, |_, _, hi| f.v[hi - 1]),
+        K::TsOfFirstOverTime => each(bounds, values, present, |_, lo, _| f.t[lo] as f64 / 1000.0),
+        K::TsOfLastOverTime => each(bounds, values, present, |_, _, hi| f.t[hi - 1] as f64 / 1000.0),
+        K::SumOverTime | K::AvgOverTime => {
+            let avg = run.op.kind == K::AvgOverTime;
+            let mut finish = |step: usize, sum: kahan::Kahan| {
+                let (lo, hi) = (bounds[step].0 as usize, bounds[step].1 as usize);
+                if lo == hi {
+                    return;
                 }
-                Some(sum.sum / count + sum.c / count)
-            });
+                let count = (hi - lo) as f64;
+                values[step] = match (avg, sum.sum.is_finite()) {
+                    (false, _) => sum.value(),
+                    (true, true) => sum.sum / count + sum.c / count,
+                    // The sum overflows, or there is an infinity or a NaN: the order of operations matters.
+                    (true, false) => kahan::mean(&f.v[lo..hi]),
+                };
+                bits::set(present, step);
+            };
+            if is_long(bounds) {
+                kernel.blocks.prepare(f.v);
+                for (step, &(lo, hi)) in bounds.iter().enumerate() {
+                    finish(step, kernel.blocks.sum(f.v, lo as usize, hi as usize));
+                }
+            } else {
+                for (chunk, windows) in bounds.chunks(4).enumerate() {
+                    let mut four = [(0, 0); 4];
+                    four[..windows.len()].copy_from_slice(windows);
+                    let sums = kahan::four_sums(f.v, four);
+                    for (k, &sum) in sums[..windows.len()].iter().enumerate() {
+                        finish(chunk * 4 + k, sum);
+                    }
+                }
+            }
         }
-        K::AvgOverTime => each(&mut |_, lo, hi| Some(kahan::mean(&f.v[lo..hi]))),
         K::MinOverTime | K::MaxOverTime | K::TsOfMinOverTime | K::TsOfMaxOverTime => {
             let mut extremes = ordered::Extremes::new(run.op.kind, f, &mut kernel.queue);
-            each(&mut |_, lo, hi| Some(extremes.window(lo, hi)));
+            each(bounds, values, present, |_, lo, hi| extremes.window(lo, hi));
         }
         K::Resets | K::Changes if !run.op.window.is_extended() => {
             count_pairs(run.op.kind, f, &mut kernel.counts);
-            each(&mut |_, lo, hi| Some(f64::from(kernel.counts[hi - 1] - kernel.counts[lo])));
+            each(bounds, values, present, |_, lo, hi| f64::from(kernel.counts[hi - 1] - kernel.counts[lo]));
         }
         K::QuantileOverTime => {
             let mut bad = None;
-            each(&mut |step, lo, hi| {
+            each(bounds, values, present, |step, lo, hi| {
                 let q = run.arg(0, step);
                 if !(0.0..=1.0).contains(&q) {
                     bad = Some(q);
                 }
                 kernel.sorted.clear();
                 kernel.sorted.extend_from_slice(&f.v[lo..hi]);
-                Some(crate::quantile::quantile(q, &mut kernel.sorted))
+                crate::quantile::quantile(q, &mut kernel.sorted)
             });
             if let Some(q) = bad {
                 run.ctx.annotations.invalid_quantile(q, run.op.pos);
@@ -113,6 +120,22 @@ pub fn series(
         }
     }
     Ok(())
+}
+
+/// Sets the value of each step whose window is not empty.
+#[inline]
+fn each(
+    bounds: &[(u32, u32)],
+    values: &mut [f64],
+    present: &mut [u64],
+    mut f: impl FnMut(usize, usize, usize) -> f64,
+) {
+    for (step, &(lo, hi)) in bounds.iter().enumerate() {
+        if lo < hi {
+            values[step] = f(step, lo as usize, hi as usize);
+            bits::set(present, step);
+        }
+    }
 }
 
 fn is_long(bounds: &[(u32, u32)]) -> bool {

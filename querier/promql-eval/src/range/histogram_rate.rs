@@ -47,7 +47,7 @@ fn try_extrapolated(
     let zero = if is_counter { zero_point(start, first.t, at.start) } else { None };
     let mut part = None;
     if let Some(zero) = zero {
-        edge = edge.from_zero(zero, last.t);
+        edge = edge.starting_at_zero(zero, last.t);
         match &mut result {
             None => result = Some(first.h.clone()),
             Some(result) => {
@@ -82,7 +82,8 @@ fn increase(
     if is_counter && h.iter().any(|s| gauge(&s.h)) {
         notes.not_counter(name, op.pos);
     }
-    if !is_counter && !(gauge(first) && gauge(last)) {
+    let gauges = gauge(first) && gauge(last);
+    if !is_counter && !gauges {
         notes.not_gauge(name, op.pos);
     }
     // Where the second histogram comes after a reset, the first does not matter, nor does its layout.
@@ -115,8 +116,7 @@ fn increase(
         for (i, s) in h.iter().enumerate().skip(1) {
             let before = h[i - 1];
             overlap |= op.use_start_timestamps && is_start_overlap(before.start, before.t, s.start);
-            let start_reset =
-                op.use_start_timestamps && is_start_reset(before.start, before.t, s.start, s.t);
+            let start_reset = op.use_start_timestamps && is_start_reset(before.start, before.t, s.start, s.t);
             if (start_reset || s.h.detect_reset(previous)) && result.add(previous)?.nhcb_bounds_reconciled {
                 notes.mismatched_custom_buckets(HistogramOp::Addition, op.pos);
             }
@@ -201,8 +201,7 @@ fn histogram_step(
     notes: &Annotations,
 ) -> Result<Histogram, HistogramError> {
     let is_rate = op.kind == RangeKind::Irate;
-    let gauges =
-        [p, h].iter().filter(|s| s.h.reset_hint == ResetHint::Gauge).count();
+    let gauges = [p, h].iter().filter(|s| s.h.reset_hint == ResetHint::Gauge).count();
     if is_rate && gauges > 0 {
         notes.not_counter(name, op.pos);
     }

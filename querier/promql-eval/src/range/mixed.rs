@@ -13,7 +13,7 @@ use crate::{
     error::EvalError,
     kahan,
     steps::Steps,
-    value::Scalars,
+    value::{Scalars, histogram_cost},
 };
 
 /// The float samples of one series or of one window of it; `st` is empty where no sample has a start timestamp.
@@ -59,6 +59,10 @@ pub struct Run<'a> {
     pub steps: Steps,
     pub ctx: &'a EvalContext,
     pub buffers: Buffers,
+    /// How many samples the longest window so far has.
+    pub longest_window: usize,
+    /// How many samples all windows together have.
+    pub touched: usize,
 }
 
 /// Buffers kept between series. Series of one target share their timestamps: `bounds` and `edges` are made anew only
@@ -69,6 +73,9 @@ pub struct Buffers {
     pub edges: Edges,
     pub kernel: float_kernels::Scratch,
     seen_t: Vec<i64>,
+    /// Of `bounds`: the longest window, and all together.
+    longest: usize,
+    touched: usize,
     h_bounds: Bounds,
     t: Vec<i64>,
     v: Vec<f64>,
@@ -77,7 +84,7 @@ pub struct Buffers {
 
 impl<'a> Run<'a> {
     pub fn new(op: &'a RangeFunction, args: &'a [Scalars], steps: Steps, ctx: &'a EvalContext) -> Self {
-        Self { op, args, steps, ctx, buffers: Buffers::default() }
+        Self { op, args, steps, ctx, buffers: Buffers::default(), longest_window: 0, touched: 0 }
     }
 
     /// Arguments that no value can have.
@@ -102,8 +109,14 @@ impl<'a> Run<'a> {
         At { start, end, ts: self.steps.at(step), step }
     }
 
-    /// Fills row `i` of `out` from series `i` of `set`.
-    pub fn series(&mut self, set: &SeriesSet, i: usize, out: &mut StepBlock) -> Result<(), EvalError> {
+    /// Fills a row of `out` from series `i` of `set`.
+    pub fn series(
+        &mut self,
+        set: &SeriesSet,
+        i: usize,
+        row: usize,
+        out: &mut StepBlock,
+    ) -> Result<(), EvalError> {
         let (t, v) = set.floats(i);
         let st = if self.op.use_start_timestamps { set.starts(i) } else { &[] };
         let st = if st.iter().any(|&s| s != 0) { st } else { &[] };
@@ -118,17 +131,21 @@ impl<'a> Run<'a> {
         }
         if b.seen_t != floats.t || b.bounds.len() != self.steps.count {
             self.op.window.bounds(floats.t, &self.steps, &mut b.bounds);
+            let windows = b.bounds.iter().map(|(lo, hi)| (hi - lo) as usize);
+            b.longest = windows.clone().max().unwrap_or(0);
+            b.touched = windows.sum();
             b.edges.clear();
             b.seen_t.clear();
             b.seen_t.extend_from_slice(floats.t);
         }
-        let h: Vec<&HistogramSample> =
-            set.histograms(i).iter().filter(|h| !is_stale_nan(h.h.sum)).collect();
+        let h: Vec<&HistogramSample> = set.histograms(i).iter().filter(|h| !is_stale_nan(h.h.sum)).collect();
         let result = if h.is_empty() {
-            float_kernels::series(self, floats, &mut b, &set.labels[i], i, out)
+            self.longest_window = self.longest_window.max(b.longest);
+            self.touched += b.touched;
+            float_kernels::series(self, floats, &mut b, &set.labels[i], row, out)
         } else {
             let name = set.labels[i].get(METRIC_NAME).unwrap_or("").to_owned();
-            self.series_with_histograms(floats, &h, &mut b, &name, i, out)
+            self.series_with_histograms(floats, &h, &mut b, &name, row, out)
         };
         (b.t, b.v, b.st) = (ft, fv, fst);
         self.buffers = b;
@@ -153,7 +170,11 @@ impl<'a> Run<'a> {
                 continue;
             }
             let f = floats.slice(lo as usize, hi as usize);
-            if let Some(cell) = self.window(f, &h[hlo as usize..hhi as usize], self.at(step), name)? {
+            let window = &h[hlo as usize..hhi as usize];
+            let cost = f.t.len() + window.iter().map(|h| histogram_cost(&h.h)).sum::<usize>();
+            self.longest_window = self.longest_window.max(cost);
+            self.touched += cost;
+            if let Some(cell) = self.window(f, window, self.at(step), name)? {
                 out.set(row, step, cell);
             }
         }

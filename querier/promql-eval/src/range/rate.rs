@@ -41,7 +41,7 @@ impl Edge {
 
     /// The same with a zero sample at `zero`, inside of the window and before the first sample.
     #[inline]
-    pub fn from_zero(self, zero: i64, last: i64) -> Self {
+    pub fn starting_at_zero(self, zero: i64, last: i64) -> Self {
         Self { sampled: (last - zero) as f64 / 1000.0, to_start: 0.0, ..self }
     }
 
@@ -244,7 +244,7 @@ fn finish(
 ) -> Option<f64> {
     let first = f.v[lo];
     if let Some(zero) = zero_point(f.start(lo), f.t[lo], window_start) {
-        return Some((increase + first) * (edge.from_zero(zero, f.t[hi - 1]).factor(None) / seconds));
+        return Some((increase + first) * (edge.starting_at_zero(zero, f.t[hi - 1]).factor(None) / seconds));
     }
     if hi - lo < 2 {
         return None;

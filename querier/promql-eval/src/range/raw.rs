@@ -3,18 +3,18 @@
 use sextant_model::{HistogramSample, SeriesBuf, SeriesSet, is_stale_nan};
 
 use super::{RangeFunction, extended::interpolate};
-use crate::{error::EvalError, steps::Steps, value::RawSeries};
+use crate::{context::EvalContext, error::EvalError, steps::Steps, value::RawSeries};
 
 impl RangeFunction {
     /// The samples of the window at the only step, without staleness markers and series that have none.
-    pub fn raw(&self, raw: &RawSeries, steps: Steps) -> Result<RawSeries, EvalError> {
+    pub fn raw(&self, raw: &RawSeries, steps: Steps, ctx: &EvalContext) -> Result<RawSeries, EvalError> {
         let window = &self.window;
         let (start, end) = window.at(&steps, 0);
         let before = if window.is_extended() { window.lookback_ms } else { 0 };
         let after = if window.smoothed { window.lookback_ms } else { 0 };
-        let inside = |t: i64| t > start - before && t <= end + after;
+        let inside = |t: i64| t > start.saturating_sub(before) && t <= end.saturating_add(after);
         let mut out = SeriesSet::new();
-        for (i, labels) in raw.set.labels.iter().enumerate() {
+        for i in raw.rows.clone() {
             let (t, v) = raw.set.floats(i);
             let mut buf = SeriesBuf::default();
             for (&t, &v) in t.iter().zip(v).filter(|(t, v)| inside(**t) && !is_stale_nan(**v)) {
@@ -34,10 +34,12 @@ impl RangeFunction {
                 extend(&mut buf, start, end, window.smoothed);
             }
             if !buf.is_empty() {
-                out.push(labels.clone(), &buf);
+                out.push(raw.set.labels[i].clone(), &buf);
             }
         }
-        Ok(RawSeries::new(out))
+        let out = RawSeries::new(out);
+        ctx.touch(self.weight * out.held_samples());
+        Ok(out)
     }
 }
 
@@ -55,7 +57,7 @@ fn extend(buf: &mut SeriesBuf, start: i64, end: i64, smoothed: bool) {
     };
     // Nothing inside and nothing that could stand for it.
     let last = t[t.len() - 1];
-    if last <= start || (smoothed && t[0] > end) || (!smoothed && t[0] > end) {
+    if last <= start || t[0] > end {
         return;
     }
     buf.t.push(start);

@@ -41,7 +41,8 @@ fn xxh64(input: &[u8]) -> u64 {
                 *lane = round(*lane, u64::from_le_bytes(*word));
             }
         }
-        let rotated = lanes.iter().zip([1, 7, 12, 18]).fold(0u64, |h, (l, r)| h.wrapping_add(l.rotate_left(r)));
+        let rotated =
+            lanes.iter().zip([1, 7, 12, 18]).fold(0u64, |h, (l, r)| h.wrapping_add(l.rotate_left(r)));
         lanes.iter().fold(rotated, |h, &l| (h ^ round(0, l)).wrapping_mul(P1).wrapping_add(P4))
     };
     hash = hash.wrapping_add(input.len() as u64);
@@ -75,6 +76,9 @@ mod tests {
         assert_eq!(xxh64(b""), 0xEF46_DB37_51D8_E999);
         assert_eq!(xxh64(b"a"), 0xD24E_C4F1_A98C_6E5B);
         assert_eq!(xxh64(b"xxhash"), 0x32DD_38952C4BC720);
-        assert_eq!(xxh64(b"Call me Ishmael. Some years ago--never mind how long precisely-"), 0x02A2_E854_70D6_FD96);
+        assert_eq!(
+            xxh64(b"Call me Ishmael. Some years ago--never mind how long precisely-"),
+            0x02A2_E854_70D6_FD96
+        );
     }
 }

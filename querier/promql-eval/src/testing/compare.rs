@@ -86,7 +86,9 @@ fn check_vector(expect: &Expectation, series: &[(Labels, Cell)]) -> Result<(), S
             return Err(format!("series {labels} occurs twice"));
         }
         let position = expect.series.iter().position(|e| e.labels.as_ref() == Some(labels));
-        let Some(position) = position else { return Err(format!("unexpected series {labels} {}", show(cell))) };
+        let Some(position) = position else {
+            return Err(format!("unexpected series {labels} {}", show(cell)));
+        };
         if expect.ordered && position != i {
             return Err(format!("{labels} at position {i}, expected at {position}"));
         }
@@ -161,7 +163,9 @@ fn compare(expected: &SequenceValue, cell: &Cell) -> Result<(), String> {
                 Err(format!("expected {}, got {}", e.test_expression(), h.test_expression()))
             }
         }
-        (SequenceValue::Histogram(e, _), _) => Err(format!("expected {}, got {}", e.test_expression(), show(cell))),
+        (SequenceValue::Histogram(e, _), _) => {
+            Err(format!("expected {}, got {}", e.test_expression(), show(cell)))
+        }
         (other, _) => Err(format!("expected {other:?}, got {}", show(cell))),
     }
 }

@@ -5,9 +5,7 @@ use std::collections::BTreeMap;
 use sextant_model::{Histogram, HistogramSample, Labels, ResetHint, SeriesBuf, SeriesSet, is_stale_nan};
 
 use super::{Answer, AnswerValue, EvalTime, Target, TargetQuery};
-use crate::{
-    EvalContext, EvalError, EvalParams, QueryResult, Select, SeriesProvider, evaluate, plan,
-};
+use crate::{EvalContext, EvalError, EvalParams, QueryResult, Select, SeriesProvider, evaluate, plan};
 
 /// Series in memory.
 #[derive(Debug, Default, Clone)]
@@ -128,7 +126,8 @@ impl Target for Memory {
     }
 }
 
-fn answer_value(result: &QueryResult) -> AnswerValue {
+/// A result as scripts compare it.
+pub fn answer_value(result: &QueryResult) -> AnswerValue {
     match result {
         QueryResult::Scalar { v, .. } => AnswerValue::Scalar(*v),
         QueryResult::String { s, .. } => AnswerValue::String(s.to_string()),

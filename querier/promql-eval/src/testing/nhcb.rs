@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use sextant_model::{CUSTOM_BUCKETS_SCHEMA, Histogram, HistogramSample, Labels, METRIC_NAME, SeriesBuf, Span};
+use sextant_model::{
+    CUSTOM_BUCKETS_SCHEMA, Histogram, HistogramSample, Labels, METRIC_NAME, SeriesBuf, Span,
+};
 
 #[derive(Default)]
 struct Classic {

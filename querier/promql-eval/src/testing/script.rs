@@ -125,7 +125,10 @@ pub fn parse_script(text: &str) -> Result<Vec<Command>, ScriptError> {
         if text.is_empty() {
             continue;
         }
-        let body_end = lines[at..].iter().position(|(_, l)| l.is_empty() || is_command(l)).map_or(lines.len(), |n| at + n);
+        let body_end = lines[at..]
+            .iter()
+            .position(|(_, l)| l.is_empty() || is_command(l))
+            .map_or(lines.len(), |n| at + n);
         let body = &lines[at..body_end];
         let error = |reason: String| ScriptError { line, reason };
         if text == "clear" {
@@ -149,8 +152,9 @@ fn is_command(line: &str) -> bool {
 
 fn load(line: usize, text: &str, body: &[(usize, &str)]) -> Result<Load, ScriptError> {
     let error = |line: usize, reason: String| ScriptError { line, reason };
-    let (word, interval) =
-        text.split_once(char::is_whitespace).ok_or_else(|| error(line, "load without an interval".to_owned()))?;
+    let (word, interval) = text
+        .split_once(char::is_whitespace)
+        .ok_or_else(|| error(line, "load without an interval".to_owned()))?;
     let with_nhcb = match word {
         "load" => false,
         "load_with_nhcb" => true,
@@ -213,7 +217,8 @@ fn eval(line: usize, text: &str, body: &[(usize, &str)]) -> Result<Eval, ScriptE
         rest = tail.trim_start();
         Some(w)
     };
-    let millis = |w: Option<&str>| w.and_then(|w| parse_signed_duration(w).ok()).ok_or_else(|| error("invalid time"));
+    let millis =
+        |w: Option<&str>| w.and_then(|w| parse_signed_duration(w).ok()).ok_or_else(|| error("invalid time"));
     let time = match (word(), word()) {
         (Some("instant"), Some("at")) => EvalTime::Instant(millis(word())?),
         (Some("range"), Some("from")) => {
@@ -221,6 +226,9 @@ fn eval(line: usize, text: &str, body: &[(usize, &str)]) -> Result<Eval, ScriptE
             word().filter(|w| *w == "to").ok_or_else(|| error("expected to"))?;
             let to = millis(word())?;
             word().filter(|w| *w == "step").ok_or_else(|| error("expected step"))?;
+            if to < from {
+                return Err(error("end timestamp is before start timestamp"));
+            }
             EvalTime::Range(from, to, millis(word())?)
         }
         _ => return Err(error("invalid eval command")),

@@ -2,13 +2,13 @@
 
 use std::fs;
 
+use serde_json::Value;
 use sextant_model::{Labels, SeriesBuf};
 use sextant_promql::parse_expr;
 use sextant_promql_eval::{
     Cell, EvalContext, EvalParams, QueryResult, evaluate, plan,
-    testing::{Command, MemorySource, parse_script},
+    testing::{Command, Memory, MemorySource, parse_script, run_script},
 };
-use serde_json::Value;
 
 use crate::scripts::conformance;
 
@@ -45,7 +45,11 @@ fn each(suite: &str, check: impl Fn(&Value) -> Result<(), String>) {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
-fn run(query: &str, params: &EvalParams, source: &MemorySource) -> Result<(QueryResult, EvalContext), String> {
+fn run(
+    query: &str,
+    params: &EvalParams,
+    source: &MemorySource,
+) -> Result<(QueryResult, EvalContext), String> {
     let expr = parse_expr(query).map_err(|e| e.to_string())?;
     let plan = plan(&expr, params).map_err(|e| e.to_string())?;
     let ctx = EvalContext::new(params.max_samples);
@@ -73,7 +77,8 @@ fn shape(result: &QueryResult) -> Value {
         series.push(match (result, &points[..]) {
             (QueryResult::Vector(_), [(t, v)]) => serde_json::json!({"F": v, "T": t, "Metric": metric}),
             _ => {
-                let floats: Vec<Value> = points.iter().map(|(t, v)| serde_json::json!({"F": v, "T": t})).collect();
+                let floats: Vec<Value> =
+                    points.iter().map(|(t, v)| serde_json::json!({"F": v, "T": t})).collect();
                 serde_json::json!({"Floats": floats, "Metric": metric})
             }
         });
@@ -94,7 +99,8 @@ fn same(a: &Value, b: &Value) -> bool {
         (Value::Object(a), Value::Object(b)) => {
             // `DropName` is how a result came about, not a part of it.
             let keys = |o: &serde_json::Map<String, Value>| o.keys().filter(|k| *k != "DropName").count();
-            keys(a) == keys(b) && a.iter().all(|(k, v)| k == "DropName" || b.get(k).is_some_and(|w| same(v, w)))
+            keys(a) == keys(b)
+                && a.iter().all(|(k, v)| k == "DropName" || b.get(k).is_some_and(|w| same(v, w)))
         }
         (Value::Null, Value::Array(b)) => b.is_empty(),
         _ => a == b,
@@ -138,7 +144,10 @@ fn subqueries() {
 fn extended_range_selectors() {
     each("extended_range_selectors", |c| {
         let source = load(c["load"].as_str().unwrap());
-        expect(&c["expected"], &run(c["query"].as_str().unwrap(), &EvalParams::instant(ms(&c["t"])), &source)?.0)
+        expect(
+            &c["expected"],
+            &run(c["query"].as_str().unwrap(), &EvalParams::instant(ms(&c["t"])), &source)?.0,
+        )
     });
 }
 
@@ -160,7 +169,10 @@ fn lookback() {
     each("lookback_delta", |c| {
         let source = load("load 5m\n  metric 0 1 2\n");
         let mut params = EvalParams::instant(ms(&c["ts"]));
-        let given = [&c["queryLookback"], &c["engineLookback"]].into_iter().filter_map(Value::as_i64).find(|ns| *ns > 0);
+        let given = [&c["queryLookback"], &c["engineLookback"]]
+            .into_iter()
+            .filter_map(Value::as_i64)
+            .find(|ns| *ns > 0);
         params.lookback_ms = given.map_or(params.lookback_ms, |ns| ns / 1_000_000);
         let (result, _) = run("metric", &params, &source)?;
         let found = !result.series().is_empty();
@@ -182,7 +194,8 @@ fn rate_annotations() {
         let list = |v: &Value| -> Vec<String> {
             v.as_array().unwrap().iter().map(|v| v.as_str().unwrap().to_owned()).collect()
         };
-        if warnings != list(&c["expectedWarningAnnotations"]) || infos != list(&c["expectedInfoAnnotations"]) {
+        if warnings != list(&c["expectedWarningAnnotations"]) || infos != list(&c["expectedInfoAnnotations"])
+        {
             return Err(format!("got {warnings:?} {infos:?}, expected {c}"));
         }
         Ok(())
@@ -214,7 +227,102 @@ fn selector_ranges() {
             })
             .collect();
         let equal = actual.len() == expected.len()
-            && actual.iter().zip(&expected).all(|(a, e)| (a.0, a.1, a.2, a.3) == (e.0, e.1, e.2, e.3) && a.4 == e.4);
+            && actual
+                .iter()
+                .zip(&expected)
+                .all(|(a, e)| (a.0, a.1, a.2, a.3) == (e.0, e.1, e.2, e.3) && a.4 == e.4);
         if equal { Ok(()) } else { Err(format!("got {actual:?}, expected {expected:?}")) }
     });
+}
+
+#[test]
+fn sample_limit() {
+    each("max_query_samples", |c| {
+        let source = load(c["load"].as_str().unwrap());
+        let mut params = if c["Interval"].is_null() {
+            EvalParams::instant(ms(&c["Start"]))
+        } else {
+            EvalParams::range(ms(&c["Start"]), ms(&c["End"]), ms(&c["Interval"]))
+        };
+        let limit = c["MaxSamples"].as_u64().unwrap() as usize;
+        let query = c["Query"].as_str().unwrap();
+        let mut works = |max_samples: usize| {
+            params.max_samples = max_samples;
+            run(query, &params, &source).is_ok()
+        };
+        let least = (1..500).find(|&n| works(n));
+        if least == Some(limit) {
+            Ok(())
+        } else {
+            Err(format!("{query} needs {least:?}, Prometheus {limit}"))
+        }
+    });
+}
+
+#[test]
+fn statistics() {
+    each("query_statistics", |c| {
+        let source = load(c["load"].as_str().unwrap());
+        let params = if c["Interval"].is_null() {
+            EvalParams::instant(ms(&c["Start"]))
+        } else {
+            EvalParams::range(ms(&c["Start"]), ms(&c["End"]), ms(&c["Interval"]))
+        };
+        let (_, ctx) = run(c["Query"].as_str().unwrap(), &params, &source)?;
+        let (touched, peak) = (ctx.touched_samples() as u64, ctx.peak_samples() as u64);
+        if c["TotalSamples"].as_u64() != Some(touched) {
+            return Err(format!("{} touched {touched}, Prometheus {}", c["Query"], c["TotalSamples"]));
+        }
+        if c["PeakSamples"].as_u64().is_some_and(|p| p != peak) {
+            println!("{} peak {peak}, Prometheus {}", c["Query"], c["PeakSamples"]);
+        }
+        Ok(())
+    });
+}
+
+/// The runner itself: it must fail where the suite says so, and pass where it does not.
+#[test]
+fn runner_cases() {
+    let Some(root) = conformance() else {
+        println!("skipped: no conformance data");
+        return;
+    };
+    let text = fs::read_to_string(root.join("promql-test-runner/runner_cases.json")).unwrap();
+    let suite: Value = serde_json::from_str(&text).unwrap();
+    let mut failures = Vec::new();
+    for c in suite["cases"].as_array().unwrap() {
+        let must_fail = c["expected_error"].as_str().is_some_and(|e| !e.is_empty());
+        let result =
+            parse_script(c["script"].as_str().unwrap()).map_err(|e| e.to_string()).and_then(|commands| {
+                let report = run_script(&commands, &mut Memory::default())?;
+                let failure = report.failures().next().map(|o| o.failure.clone().unwrap_or_default());
+                failure.map_or(Ok(()), Err)
+            });
+        if must_fail != result.is_err() {
+            failures.push(format!("{}: expected {}, got {result:?}", c["id"], c["expected_error"]));
+        }
+    }
+    println!("runner_cases: {} failures", failures.len());
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+/// Times at the ends of what fits give an answer or an error, never a panic.
+#[test]
+fn extreme_times() {
+    let source = load("load 1m\n  m 1 2 3");
+    for query in [
+        "m @ 9223372036854775",
+        "m @ -9223372036854775 offset 292y",
+        "rate(m[292y] @ -9223372036854775 offset 292y)",
+        "m smoothed @ 9223372036854775 offset -292y",
+        "rate(m[1y] smoothed @ 9223372036854775 offset -292y)",
+        "sum_over_time(m[10ms:1ms] @ 9223372036854775 offset -292y)",
+        "m[1y] anchored @ -9223372036854775 offset 292y",
+        "info(m @ 9223372036854775 offset -292y)",
+    ] {
+        for at in [i64::MIN, -1, i64::MAX] {
+            let _ = run(query, &EvalParams::instant(at), &source);
+            let _ = run(query, &EvalParams::range(at.saturating_sub(60_000), at, 60_000), &source);
+        }
+    }
 }

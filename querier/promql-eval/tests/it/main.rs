@@ -2,4 +2,5 @@
 
 mod engine_suites;
 mod scripts;
+mod split;
 mod twin;

@@ -2,7 +2,7 @@
 
 use std::{fs, path::PathBuf};
 
-use sextant_promql_eval::testing::{Memory, parse_script, run_script};
+use sextant_promql_eval::testing::{Memory, Target, parse_script, run_script};
 
 /// The folder with the conformance data, where it is there.
 pub fn conformance() -> Option<PathBuf> {
@@ -18,6 +18,11 @@ const MUST_PASS: usize = 1671;
 
 #[test]
 fn prometheus_scripts() {
+    run_all(&mut Memory::default());
+}
+
+/// Runs every script against a target; prints what fails.
+pub fn run_all(target: &mut dyn Target) {
     let Some(root) = conformance() else {
         println!("skipped: no conformance data");
         return;
@@ -35,10 +40,15 @@ fn prometheus_scripts() {
             Ok(commands) => commands,
             Err(e) => panic!("{name}: {e}"),
         };
-        let report = run_script(&commands, &mut Memory::default()).unwrap();
+        let report = run_script(&commands, target).unwrap();
         println!("{name}: {} of {}", report.passed(), report.outcomes.len());
         for failure in report.failures() {
-            println!("  {name}:{} {}\n      {}", failure.line, failure.query, failure.failure.as_deref().unwrap());
+            println!(
+                "  {name}:{} {}\n      {}",
+                failure.line,
+                failure.query,
+                failure.failure.as_deref().unwrap()
+            );
         }
         passed += report.passed();
         total += report.outcomes.len();

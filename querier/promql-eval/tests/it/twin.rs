@@ -154,7 +154,9 @@ fn binary(b: &BinaryExpr, lhs: Naive, rhs: Naive) -> Result<Naive, ()> {
         (Naive::Scalar(l), Naive::Vector(r)) => Naive::Vector(
             r.into_iter()
                 .filter(|(_, _, v)| keep(arithmetic(b.op, l, *v)))
-                .map(|(labels, d, v)| (labels, d || meaning, if meaning { arithmetic(b.op, l, v) } else { v }))
+                .map(|(labels, d, v)| {
+                    (labels, d || meaning, if meaning { arithmetic(b.op, l, v) } else { v })
+                })
                 .collect(),
         ),
         (Naive::Vector(l), Naive::Vector(r)) => match_vectors(b, &l, &r)?,
@@ -219,14 +221,19 @@ fn naive_range(expr: &Expr, steps: &[i64], data: &Data) -> Result<BTreeMap<Label
     Ok(out)
 }
 
-fn columnar(expr: &Expr, params: &EvalParams, data: &Data) -> Result<BTreeMap<Labels, BTreeMap<i64, f64>>, String> {
+fn columnar(
+    expr: &Expr,
+    params: &EvalParams,
+    data: &Data,
+) -> Result<BTreeMap<Labels, BTreeMap<i64, f64>>, String> {
     let mut source = MemorySource::default();
     for (labels, samples) in data {
         let (t, v) = samples.iter().copied().unzip();
         source.add(labels.clone(), SeriesBuf { t, v, ..SeriesBuf::default() });
     }
     let plan = plan(expr, params).map_err(|e| e.to_string())?;
-    let result = evaluate(&plan, &source, &EvalContext::new(params.max_samples)).map_err(|e| e.to_string())?;
+    let result =
+        evaluate(&plan, &source, &EvalContext::new(params.max_samples)).map_err(|e| e.to_string())?;
     let float = |cell: Cell| match cell {
         Cell::Float(v) => v,
         Cell::Histogram(_) => f64::NAN,
@@ -266,8 +273,17 @@ fn expression() -> impl Strategy<Value = String> {
     let offset = prop::sample::select(vec!["", " offset 30s", " offset -1m"]);
     let instant = (selector.clone(), offset.clone()).prop_map(|(s, o)| format!("{s}{o}"));
     let function = prop::sample::select(vec![
-        "rate", "increase", "delta", "avg_over_time", "sum_over_time", "min_over_time", "max_over_time",
-        "count_over_time", "last_over_time", "resets", "changes",
+        "rate",
+        "increase",
+        "delta",
+        "avg_over_time",
+        "sum_over_time",
+        "min_over_time",
+        "max_over_time",
+        "count_over_time",
+        "last_over_time",
+        "resets",
+        "changes",
     ]);
     let range = prop::sample::select(vec!["30s", "1m", "5m"]);
     let ranged = (function, selector, range, offset).prop_map(|(f, s, r, o)| format!("{f}({s}[{r}]{o})"));
@@ -279,7 +295,8 @@ fn expression() -> impl Strategy<Value = String> {
         let on = prop::sample::select(vec!["", " on (a)", " on (a, b)", " ignoring (b)"]);
         prop_oneof![
             (aggregation, by, inner.clone()).prop_map(|(f, by, e)| format!("{f}{by} ({e})")),
-            (inner.clone(), op.clone(), on, inner.clone()).prop_map(|(l, op, on, r)| format!("({l}) {op}{on} ({r})")),
+            (inner.clone(), op.clone(), on, inner.clone())
+                .prop_map(|(l, op, on, r)| format!("({l}) {op}{on} ({r})")),
             (inner.clone(), op.clone()).prop_map(|(e, op)| format!("({e}) {op} 2.5")),
             (inner, op).prop_map(|(e, op)| format!("7 {op} ({e})")),
         ]

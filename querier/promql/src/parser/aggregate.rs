@@ -39,18 +39,19 @@ impl Parser<'_> {
     pub(super) fn name_or_aggregation(&mut self) -> Parse<Parsed> {
         let name = self.advance();
         if !matches!(self.kind(), T::LeftParen | T::By | T::Without) {
-            let selector = self.selector_after_name(name)?;
-            return self.parsed(Expr::VectorSelector(Box::new(selector)), 0);
+            return self.named_selector(name);
         }
         match self.nested(|p| p.aggregation(name)) {
-            Err(Stop::Syntax) => {
-                self.unexpected("aggregation", "");
-                let pos = PosRange::new(name.pos.start, self.last_closing);
-                self.add_error(pos, "no arguments for aggregate expression provided");
-                self.parsed(placeholder(pos), 0)
-            }
+            Err(Stop::Syntax) => self.bad_aggregation(name),
             other => other,
         }
+    }
+
+    fn bad_aggregation(&mut self, name: Token) -> Parse<Parsed> {
+        self.unexpected("aggregation", "");
+        let pos = PosRange::new(name.pos.start, self.last_closing);
+        self.add_error(pos, "no arguments for aggregate expression provided");
+        self.parsed(placeholder(pos), 0)
     }
 
     fn aggregation(&mut self, name: Token) -> Parse<Parsed> {
@@ -61,7 +62,17 @@ impl Parser<'_> {
             grouping = self.grouping()?;
             end = grouping.as_ref().map_or(end, |g| g.end);
         }
-        let Grouping { labels, without, .. } = grouping.unwrap_or_default();
+        self.make_aggregation(name, grouping.unwrap_or_default(), args, end)
+    }
+
+    fn make_aggregation(
+        &mut self,
+        name: Token,
+        grouping: Grouping,
+        args: Vec<Parsed>,
+        end: usize,
+    ) -> Parse<Parsed> {
+        let Grouping { labels, without, .. } = grouping;
         let pos = PosRange::new(name.pos.start, end);
         let op = aggregate_op(name.kind);
 

@@ -4,7 +4,7 @@
 //! parentheses end the offset: `m offset 1m + 1m` adds to the metric. In brackets and in parentheses all operators are the
 //! duration's.
 
-use super::{MAX_DEPTH, Parse, Parser, Stop};
+use super::{MAX_NESTING, Parse, Parser, Stop};
 use crate::{
     ast::PosRange,
     duration::{DurationExpr, DurationOp},
@@ -94,8 +94,8 @@ impl Parser<'_> {
 
     fn duration(&mut self, min: u8) -> Parse<DurationExpr> {
         self.duration_nodes += 1;
-        if self.duration_nodes > MAX_DEPTH {
-            return Err(self.too_deep());
+        if self.duration_nodes > MAX_NESTING {
+            return Err(self.too_deep(MAX_NESTING));
         }
         let operand = if matches!(self.kind(), T::Add | T::Sub) {
             let sign = self.advance();

@@ -5,33 +5,32 @@ use crate::{
     ast::{CallExpr, Expr, NumberLiteral, ParenExpr, PosRange, StringLiteral, UnaryExpr, ValueType},
     duration_text::parse_duration,
     functions::{Function, function},
-    parser::MAX_DEPTH,
+    parser::MAX_NESTING,
     quote::quote,
     token::{Token, TokenKind as T},
 };
 
 /// Stands for a function that is not known, in a tree that is thrown away.
-static UNKNOWN: Function = Function {
-    name: "",
-    arg_types: &[],
-    variadic: 0,
-    return_type: ValueType::None,
-    experimental: false,
-};
+static UNKNOWN: Function =
+    Function { name: "", arg_types: &[], variadic: 0, return_type: ValueType::None, experimental: false };
 
 impl Parser<'_> {
     /// An operand with its signs and modifiers.
     pub(super) fn unary(&mut self, within: Within) -> Parse<Parsed> {
+        if matches!(self.kind(), T::Add | T::Sub) {
+            return self.signs(within);
+        }
+        let operand = self.primary()?;
+        self.modifiers(operand, within)
+    }
+
+    fn signs(&mut self, within: Within) -> Parse<Parsed> {
         let mut signs: Vec<Token> = Vec::new();
         while matches!(self.kind(), T::Add | T::Sub) {
-            if signs.len() >= MAX_DEPTH {
-                return Err(self.too_deep());
+            if signs.len() >= MAX_NESTING {
+                return Err(self.too_deep(MAX_NESTING));
             }
             signs.push(self.advance());
-        }
-        if signs.is_empty() {
-            let operand = self.primary()?;
-            return self.modifiers(operand, within);
         }
         // A sign binds as multiplication does: weaker than a power.
         let mut operand = self.nested(|p| p.expr(POWER, within))?;
@@ -59,10 +58,7 @@ impl Parser<'_> {
 
     fn primary(&mut self) -> Parse<Parsed> {
         match self.kind() {
-            T::Number | T::Duration => {
-                let literal = self.number_or_duration_literal();
-                self.parsed(Expr::NumberLiteral(Box::new(literal)), 0)
-            }
+            T::Number | T::Duration => self.number_literal(),
             T::String => self.string_literal(),
             T::LeftParen => self.nested(Self::parens),
             T::Identifier => self.name_or_call(),
@@ -70,6 +66,11 @@ impl Parser<'_> {
             kind if kind.is_aggregator() => self.name_or_aggregation(),
             _ => self.selector(),
         }
+    }
+
+    fn number_literal(&mut self) -> Parse<Parsed> {
+        let literal = self.number_or_duration_literal();
+        self.parsed(Expr::NumberLiteral(Box::new(literal)), 0)
     }
 
     fn selector(&mut self) -> Parse<Parsed> {
@@ -102,21 +103,33 @@ impl Parser<'_> {
         let open = self.advance();
         let inner = self.expr(0, Within::Parens)?;
         let close = self.expect(T::RightParen)?;
-        let expr = ParenExpr { expr: inner.expr, pos: open.pos.to(close.pos) };
-        self.parsed(Expr::Paren(Box::new(expr)), inner.depth)
+        self.make_parens(inner, open.pos.to(close.pos))
+    }
+
+    fn make_parens(&mut self, inner: Parsed, pos: PosRange) -> Parse<Parsed> {
+        self.parsed(Expr::Paren(Box::new(ParenExpr { expr: inner.expr, pos })), inner.depth)
     }
 
     fn name_or_call(&mut self) -> Parse<Parsed> {
         let name = self.advance();
         if self.kind() != T::LeftParen {
-            let selector = self.selector_after_name(name)?;
-            return self.parsed(Expr::VectorSelector(Box::new(selector)), 0);
+            return self.named_selector(name);
         }
         self.nested(|p| p.call(name))
     }
 
+    pub(super) fn named_selector(&mut self, name: Token) -> Parse<Parsed> {
+        let selector = self.selector_after_name(name)?;
+        self.parsed(Expr::VectorSelector(Box::new(selector)), 0)
+    }
+
     fn call(&mut self, name: Token) -> Parse<Parsed> {
         let (args, close) = self.arguments()?;
+        self.make_call(name, args, close)
+    }
+
+    /// Apart from the recursion, so that a level of nesting takes little stack; so are the other `make_` parts.
+    fn make_call(&mut self, name: Token, args: Vec<Parsed>, close: PosRange) -> Parse<Parsed> {
         let text = self.text_of(name);
         let func = match function(&text) {
             Some(f) if f.experimental && !self.options.experimental_functions => {

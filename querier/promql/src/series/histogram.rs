@@ -70,8 +70,7 @@ impl Parser<'_> {
     ) -> Parse<()> {
         if times > 0 && base.schema > step.schema {
             let pos = self.peek().pos;
-            let message =
-                format!("cannot merge from schema {} to {}", step.schema, base.schema);
+            let message = format!("cannot merge from schema {} to {}", step.schema, base.schema);
             self.add_error(pos, format!("error combining histograms: {message}"));
             return Err(Stop::Abort);
         }

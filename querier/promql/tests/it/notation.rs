@@ -20,7 +20,8 @@ fn series_notation() {
         suite::same(&Value::Object(metric), &case["expected_metric"])?;
         // The suite writes an omitted value as the smallest float.
         let omitted = f64::from_bits(1);
-        let want: Vec<f64> = case["expected_values"].as_array().ok_or("no values")?.iter().map(suite::number).collect();
+        let want: Vec<f64> =
+            case["expected_values"].as_array().ok_or("no values")?.iter().map(suite::number).collect();
         let got: Vec<f64> = values
             .iter()
             .map(|v| match v {
@@ -36,7 +37,10 @@ fn series_notation() {
 fn spans(value: &Value) -> Vec<Span> {
     let number = |v: &Value| v.as_i64().unwrap_or_default();
     value.as_array().map_or_else(Vec::new, |spans| {
-        spans.iter().map(|s| Span { offset: number(&s["Offset"]) as i32, length: number(&s["Length"]) as u32 }).collect()
+        spans
+            .iter()
+            .map(|s| Span { offset: number(&s["Offset"]) as i32, length: number(&s["Length"]) as u32 })
+            .collect()
     })
 }
 
@@ -111,7 +115,8 @@ fn start_sequences() {
 
 #[test]
 fn load_lines() {
-    let Ok(LoadLine::Samples(labels, values)) = parse_load_line("m{a=\"x @st y\"} 1 stale _x2 {{}} 0x1 Inf") else {
+    let Ok(LoadLine::Samples(labels, values)) = parse_load_line("m{a=\"x @st y\"} 1 stale _x2 {{}} 0x1 Inf")
+    else {
         panic!("samples");
     };
     assert_eq!(labels.to_string(), "m{a=\"x @st y\"}");
@@ -126,7 +131,16 @@ fn load_lines() {
     assert_eq!(labels.get("__name__"), Some("a.b"));
     assert_eq!(starts, [None, Some(-30_000), Some(-90_000), Some(-150_000)]);
 
-    for bad in ["m@st 5", "m@sst 1", "m 1 x", "m 1x99999999", "m 1+1", "m {{sum:1 sum:2}}", "m {{buckets:[}}", "m{a} 1"] {
+    for bad in [
+        "m@st 5",
+        "m@sst 1",
+        "m 1 x",
+        "m 1x99999999",
+        "m 1+1",
+        "m {{sum:1 sum:2}}",
+        "m {{buckets:[}}",
+        "m{a} 1",
+    ] {
         assert!(parse_load_line(bad).is_err(), "{bad}");
     }
 }

@@ -10,7 +10,10 @@ fn printer() {
     suite::run("promql-parser/printer.json", |case| {
         let expr = parse_expr(case["in"].as_str().ok_or("no in")?).map_err(|e| e.to_string())?;
         let out = case["out"].as_str().unwrap_or_default();
-        suite::same(expr.to_string().as_str(), if out.is_empty() { case["in"].as_str().unwrap_or_default() } else { out })
+        suite::same(
+            expr.to_string().as_str(),
+            if out.is_empty() { case["in"].as_str().unwrap_or_default() } else { out },
+        )
     });
 }
 
@@ -33,7 +36,10 @@ fn the_answer_of_parse_query() {
         "matchers": [{"name": "__name__", "type": "=", "value": "foo"}], "anchored": false, "smoothed": false,
     });
     check("foo", foo.clone());
-    check("-(1)", json!({"type": "unaryExpr", "op": "-", "expr": {"type": "parenExpr", "expr": number("1")}}));
+    check(
+        "-(1)",
+        json!({"type": "unaryExpr", "op": "-", "expr": {"type": "parenExpr", "expr": number("1")}}),
+    );
     check("\"a\"", json!({"type": "stringLiteral", "val": "a"}));
     check(
         "foo * on(a) group_left(b) fill(1) foo",

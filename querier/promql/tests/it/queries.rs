@@ -40,7 +40,9 @@ fn queries_of_evaluation_scripts_parse_and_print_as_what_parses_to_the_same() {
         let mut in_load = false;
         for (i, line) in lines.iter().enumerate() {
             let indented = line.starts_with([' ', '\t']);
-            if in_load && indented && !line.trim().is_empty() && !line.trim().starts_with('#') {
+            // An empty line ends a command; the next one may be indented.
+            in_load &= !line.trim().is_empty();
+            if in_load && indented && !line.trim().starts_with('#') {
                 loads += 1;
                 match parse_load_line(line.trim()) {
                     Ok(LoadLine::Samples(..) | LoadLine::Starts(..)) => {}
@@ -50,9 +52,12 @@ fn queries_of_evaluation_scripts_parse_and_print_as_what_parses_to_the_same() {
             if !indented && !line.is_empty() {
                 in_load = line.starts_with("load");
             }
-            let Some(query) = query(line) else { continue };
+            let Some(query) = query(line.trim_start()) else { continue };
             let may_fail = line.starts_with("eval_fail")
-                || lines[i + 1..].iter().take_while(|l| l.starts_with([' ', '\t'])).any(|l| l.contains("expect fail"));
+                || lines[i + 1..]
+                    .iter()
+                    .take_while(|l| l.starts_with([' ', '\t']))
+                    .any(|l| l.contains("expect fail"));
             queries += 1;
             match parse_expr(query) {
                 Err(_) if may_fail => {}

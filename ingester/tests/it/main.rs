@@ -1,0 +1,3 @@
+//! Tests of the ingester through its public surface.
+
+mod twin;
