@@ -1,13 +1,13 @@
 //! Settings of the agent.
 
-use std::time::Duration;
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use sextant_model::TenantId;
 
-use crate::host::HostPaths;
+use crate::host::{ClockStatus, HostPaths};
 
 /// Settings; the binary fills them from its keys `agent.*`.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct AgentConfig {
     /// Collect this host's metrics.
     pub host_metrics: bool,
@@ -19,6 +19,14 @@ pub struct AgentConfig {
     pub host_instance: Option<String>,
     /// Where the host's files are.
     pub paths: HostPaths,
+    /// Reads the kernel's clock discipline; without it there is no `node_timex_*`.
+    pub clock_status: Option<Arc<dyn ClockStatus>>,
+    /// Prometheus' YAML with `global` and `scrape_configs`; nothing is scraped where absent.
+    pub scrape_config_file: Option<PathBuf>,
+    /// At most this many scrapes run at once, over all jobs: each holds a body in memory.
+    pub concurrent_scrapes_max: usize,
+    /// At most this many samples wait for a sink that takes none; beyond it the oldest are dropped.
+    pub queue_samples_max: usize,
     /// Whose data it is.
     pub tenant: TenantId,
 }
@@ -31,6 +39,10 @@ impl Default for AgentConfig {
             host_job: "node".into(),
             host_instance: None,
             paths: HostPaths::default(),
+            clock_status: None,
+            scrape_config_file: None,
+            concurrent_scrapes_max: 32,
+            queue_samples_max: 1_000_000,
             tenant: TenantId::anonymous(),
         }
     }

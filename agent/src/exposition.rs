@@ -13,8 +13,8 @@
 //! Parsers borrow from the body and never panic on it. **Architecture Invariant:** nothing here does I/O.
 
 mod error;
-pub mod family;
 mod families;
+pub mod family;
 mod lexer;
 mod number;
 mod openmetrics;
@@ -31,7 +31,7 @@ pub use families::text_to_families;
 pub use lexer::{Dialect, ParsedLabels};
 pub use number::{format_float, format_openmetrics_float, parse_float};
 pub use openmetrics::OpenMetricsParser;
-pub use protobuf::{FamilyReader, classic_samples, native_histogram};
+pub use protobuf::{ClassicSample, FamilyReader, classic_samples, is_native, label_pairs, native_histogram};
 pub use sample::{Entry, ParsedExemplar, SampleLine};
 pub use strict::validate_openmetrics;
 pub use text::TextParser;

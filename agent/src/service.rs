@@ -1,34 +1,59 @@
-//! The agent's loop: collects this host's metrics at once and then at each interval, and writes them through a sink.
+//! The agent's loops: this host's metrics at each interval and the scrapes go into one queue, which is written to the sink.
 
 use std::{
-    sync::{Arc, atomic::Ordering},
-    time::{SystemTime, UNIX_EPOCH},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
-use sextant_model::{Labels, LabelsBuilder, METRIC_NAME, MetricMetadata, NO_START, Sample};
-use sextant_proto::{SeriesWrite, WriteRequest, WriteSink};
-use tokio::sync::watch;
+use sextant_model::{Labels, LabelsBuilder, METRIC_NAME, MetricMetadata};
+use sextant_proto::{WriteRequest, WriteSink};
+use tokio::{
+    sync::watch,
+    time::{Instant, MissedTickBehavior},
+};
 
 use crate::{
+    active::{ActiveSeries, float_write},
+    clock,
     config::AgentConfig,
-    host::{Collector, HostFamily, collect, collectors},
-    metrics::AgentMetrics,
+    host::{Collection, HostMetrics, host_name},
+    metrics::{AgentMetrics, add},
+    queue::WriteQueue,
+    scrape::{Registry, ScrapeConfigs, ScrapePool, TargetReport},
 };
 
-/// Collects and writes.
+/// How long an agent that ends tries to write what it has.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Collects, scrapes and writes.
 pub struct Agent {
     config: AgentConfig,
     sink: Arc<dyn WriteSink>,
     instance: String,
-    metrics: AgentMetrics,
+    metrics: Arc<AgentMetrics>,
+    queue: Arc<WriteQueue>,
+    scrapes: Option<ScrapeConfigs>,
+    registry: Arc<Mutex<Registry>>,
 }
 
 impl Agent {
     /// An agent that writes to a sink.
     pub fn new(config: AgentConfig, sink: Arc<dyn WriteSink>) -> Self {
-        let host = || rustix::system::uname().nodename().to_string_lossy().into_owned();
-        let instance = config.host_instance.clone().unwrap_or_else(host);
-        Self { config, sink, instance, metrics: AgentMetrics::default() }
+        let instance = config.host_instance.clone().unwrap_or_else(host_name);
+        let metrics = Arc::new(AgentMetrics::default());
+        let queue = Arc::new(WriteQueue::new(config.queue_samples_max, metrics.clone()));
+        Self { config, sink, instance, metrics, queue, scrapes: None, registry: Arc::default() }
+    }
+
+    /// Scrapes these targets too, in place of those that `scrape_config_file` names.
+    pub fn with_scrapes(mut self, scrapes: ScrapeConfigs) -> Self {
+        self.scrapes = Some(scrapes);
+        self
+    }
+
+    /// The targets and how their last scrapes went.
+    pub fn targets(&self) -> TargetReport {
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner).report()
     }
 
     /// Appends the agent's own metrics, Prometheus text.
@@ -36,46 +61,71 @@ impl Agent {
         self.metrics.render(out);
     }
 
-    /// Runs until `stop` becomes true.
-    pub async fn run(&self, mut stop: watch::Receiver<bool>) {
+    /// Runs until `stop` becomes true, and then a few seconds at most, to write what was collected.
+    pub async fn run(&self, stop: watch::Receiver<bool>) {
+        let collect = async {
+            tokio::join!(self.collect_host(stop.clone()), self.scrape(stop.clone()));
+            self.queue.close(Instant::now() + DRAIN);
+        };
+        tokio::join!(collect, self.queue.run(&self.config.tenant, &*self.sink));
+    }
+
+    async fn collect_host(&self, mut stop: watch::Receiver<bool>) {
         if !self.config.host_metrics {
             let _ = stop.wait_for(|s| *s).await;
             return;
         }
-        let mut collectors = collectors();
+        let new = || HostMetrics::new(self.config.paths.clone(), self.config.clock_status.clone());
+        let mut host = new();
+        let mut active = ActiveSeries::default();
         let mut ticks = tokio::time::interval(self.config.host_interval);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
             tokio::select! {
                 _ = stop.wait_for(|s| *s) => return,
                 _ = ticks.tick() => {}
             }
-            collectors = self.once(collectors).await;
+            let t = clock::now_ms();
+            // Reading files of the kernel blocks: on a thread of its own.
+            let read = tokio::task::spawn_blocking(move || {
+                let collection = host.collect();
+                (host, collection)
+            });
+            let Ok((back, collection)) = read.await else {
+                host = new();
+                continue;
+            };
+            host = back;
+            add(&self.metrics.host_collections, 1);
+            add(&self.metrics.host_collector_failures, collection.failed);
+            self.queue.push(self.host_request(&collection, &mut active, t));
         }
     }
 
-    async fn once(&self, mut collectors: Vec<Box<dyn Collector>>) -> Vec<Box<dyn Collector>> {
-        let paths = self.config.paths.clone();
-        let t = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64);
-        // Reading files of the kernel blocks: on a thread of its own.
-        let read = tokio::task::spawn_blocking(move || {
-            let families = collect(&mut collectors, &paths);
-            (collectors, families)
-        });
-        let Ok((collectors, families)) = read.await else { return crate::host::collectors() };
-        self.metrics.collections.fetch_add(1, Ordering::Relaxed);
-        let request = self.request(&families, t);
-        match self.sink.write(&self.config.tenant, request).await {
-            Ok(summary) => drop(self.metrics.samples.fetch_add(summary.samples, Ordering::Relaxed)),
-            Err(e) => {
-                self.metrics.failed_writes.fetch_add(1, Ordering::Relaxed);
-                tracing::warn!(error = %e, "this host's metrics could not be written");
-            }
+    /// The configured targets; a file that is wrong is reported, and scrapes nothing.
+    fn scrape_configs(&self) -> ScrapeConfigs {
+        if let Some(scrapes) = &self.scrapes {
+            return scrapes.clone();
         }
-        collectors
+        let Some(path) = &self.config.scrape_config_file else { return ScrapeConfigs::default() };
+        ScrapeConfigs::from_file(path).unwrap_or_else(|error| {
+            tracing::error!(%error, "nothing is scraped");
+            ScrapeConfigs::default()
+        })
     }
 
-    fn labels(&self, name: &str, pairs: &[(&'static str, String)]) -> Labels {
+    async fn scrape(&self, mut stop: watch::Receiver<bool>) {
+        let (queue, metrics) = (self.queue.clone(), self.metrics.clone());
+        let mut pool =
+            ScrapePool::new(queue, metrics, self.config.concurrent_scrapes_max, self.registry.clone());
+        if let Err(error) = pool.apply(self.scrape_configs()).await {
+            tracing::error!(%error, "nothing is scraped");
+        }
+        let _ = stop.wait_for(|s| *s).await;
+        pool.shutdown().await;
+    }
+
+    fn host_labels(&self, name: &str, pairs: &[(&'static str, String)]) -> Labels {
         let mut labels = LabelsBuilder::default();
         labels.set(METRIC_NAME, name).set("job", &self.config.host_job).set("instance", &self.instance);
         for (n, v) in pairs {
@@ -84,25 +134,26 @@ impl Agent {
         labels.build()
     }
 
-    fn request(&self, families: &[HostFamily], t: i64) -> WriteRequest {
+    fn host_request(&self, collection: &Collection, active: &mut ActiveSeries, t: i64) -> WriteRequest {
         let mut request = WriteRequest::default();
-        let mut push = |labels, v| {
-            let samples = vec![Sample { t, v, start: NO_START }];
-            request.series.push(SeriesWrite { labels, samples, ..SeriesWrite::default() });
+        active.begin();
+        let mut push = |labels: Labels, v| {
+            active.touch(labels.series_id(), &labels, false);
+            request.series.push(float_write(labels, t, v));
         };
-        push(self.labels("up", &[]), 1.0);
-        for family in families {
+        push(self.host_labels("up", &[]), 1.0);
+        for family in &collection.families {
             for sample in &family.samples {
-                push(self.labels(&family.name, &sample.labels), sample.value);
+                push(self.host_labels(&family.name, &sample.labels), sample.value);
             }
         }
-        request.metadata = families
-            .iter()
-            .map(|f| {
-                let metadata = MetricMetadata { metric_type: f.metric_type, help: f.help.to_string(), unit: String::new() };
-                (f.name.to_string(), metadata)
-            })
-            .collect();
+        // A disk that was taken out, an interface that went: their series end.
+        active.finish(t, &mut request.series);
+        let metadata = collection.families.iter().map(|f| {
+            let help = f.help.to_string();
+            (f.name.to_string(), MetricMetadata { metric_type: f.metric_type, help, unit: String::new() })
+        });
+        request.metadata = metadata.collect();
         request
     }
 }

@@ -228,9 +228,18 @@ mod tests {
             (&[("__name__", "")], "no metric name"),
             (&[("__name__", "m"), ("", "x")], "label name is empty"),
             (&[("__name__", "m"), ("a", "1"), ("a", "1")], "duplicated label a"),
-            (&[("__name__", "m"), ("a", "12345")], "limit max_label_value_length (4) exceeded by label \"a\" (5"),
-            (&[("__name__", "m"), ("abcdefghi", "1")], "limit max_label_name_length (8) exceeded by label name"),
-            (&[("__name__", "m"), ("a", "1"), ("b", "1"), ("c", "1")], "limit max_label_names_per_series (3)"),
+            (
+                &[("__name__", "m"), ("a", "12345")],
+                "limit max_label_value_length (4) exceeded by label \"a\" (5",
+            ),
+            (
+                &[("__name__", "m"), ("abcdefghi", "1")],
+                "limit max_label_name_length (8) exceeded by label name",
+            ),
+            (
+                &[("__name__", "m"), ("a", "1"), ("b", "1"), ("c", "1")],
+                "limit max_label_names_per_series (3)",
+            ),
         ];
         for (pairs, expected) in table {
             let reason = check(pairs, &limits).unwrap_err().reason("{…}");
@@ -246,8 +255,7 @@ mod tests {
             Labels::from_pairs([("__name__", name), ("job", "j"), ("instance", instance)]).unwrap()
         };
         let a = of("a", "1");
-        let all: Vec<u32> =
-            (0..64).map(|i| route("t", of(&format!("m{i}"), "1").as_bytes(), 1)).collect();
+        let all: Vec<u32> = (0..64).map(|i| route("t", of(&format!("m{i}"), "1").as_bytes(), 1)).collect();
         assert!(all.iter().all(|r| *r == route("t", a.as_bytes(), 1)));
         assert_ne!(route("t", a.as_bytes(), 1), route("t", of("a", "2").as_bytes(), 1));
         assert_ne!(route("t", a.as_bytes(), 1), route("u", a.as_bytes(), 1));

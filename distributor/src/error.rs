@@ -39,6 +39,23 @@ pub enum RequestError {
         /// The tenant's limit.
         limit: u64,
     },
+    /// The request is small and its content is not.
+    #[error(
+        "a request may hold at most {limit} series, samples, histograms and exemplars; send smaller requests"
+    )]
+    TooManyItems {
+        /// How many it may hold.
+        limit: usize,
+    },
+    /// Symbols used again and again make more label text than a request may have.
+    #[error(
+        "limit max_request_bytes ({limit}) exceeded by the labels of a request's series; raise it with limits key \
+         max_request_bytes"
+    )]
+    TooManyLabelBytes {
+        /// The tenant's limit.
+        limit: u64,
+    },
     /// The message is not the protobuf message it should be.
     #[error("malformed {message}: {reason} at byte {at}")]
     Protobuf {
@@ -74,7 +91,9 @@ impl RequestError {
                 ErrorClass::UnsupportedMediaType
             }
             Self::Snappy(_) | Self::Protobuf { .. } => ErrorClass::BadRequest,
-            Self::TooLarge { .. } => ErrorClass::TooLarge,
+            Self::TooLarge { .. } | Self::TooManyItems { .. } | Self::TooManyLabelBytes { .. } => {
+                ErrorClass::TooLarge
+            }
             Self::Rate { .. } => ErrorClass::TooManyRequests,
         }
     }

@@ -137,8 +137,8 @@ impl Identities {
 
     /// How many bytes an entry's labels have.
     #[inline]
-    pub(crate) fn raw_len(&self, entry: u32) -> usize {
-        self.entries.get(entry as usize).map_or(NO_BYTES, |e| e.raw_len) as usize
+    pub(crate) fn raw_len(&self, entry: u32) -> Option<usize> {
+        self.entries.get(entry as usize).map(|e| e.raw_len as usize)
     }
 
     /// Whether an entry stands for bytes with this hash (their length is compared by the caller).

@@ -58,7 +58,9 @@ impl LimitsWatcher {
                 self.handle.replace(limits);
                 tracing::info!(path = %self.path.display(), "new limits are in force");
             }
-            Err(e) => tracing::error!(path = %self.path.display(), error = %e, "the limits file is wrong; limits stay as they were"),
+            Err(e) => {
+                tracing::error!(path = %self.path.display(), error = %e, "the limits file is wrong; limits stay as they were")
+            }
         }
         self.last = text;
     }

@@ -8,43 +8,53 @@ use std::{
 /// Counters; all monotonic.
 #[derive(Debug, Default)]
 pub struct DistributorMetrics {
-    /// Requests taken apart.
+    /// Requests taken, of every protocol.
     pub requests: AtomicU64,
+    /// Requests that failed as a whole.
+    pub failed_requests: AtomicU64,
     /// Float samples made durable.
     pub samples: AtomicU64,
     /// Histograms made durable.
     pub histograms: AtomicU64,
     /// Exemplars made durable.
     pub exemplars: AtomicU64,
-    /// Series refused.
+    /// Series refused, wholly or in part.
     pub refused_series: AtomicU64,
-    /// Requests that failed as a whole.
-    pub failed_requests: AtomicU64,
-    /// Series sent with labels.
+    /// Samples, histograms and exemplars refused.
+    pub refused_items: AtomicU64,
+    /// Exemplars left out because their labels are too long or not labels.
+    pub exemplars_dropped: AtomicU64,
+    /// Series sent to shards with their labels.
     pub labels_sent: AtomicU64,
     /// Batches sent again because the shard had begun a new epoch.
     pub stale_epochs: AtomicU64,
 }
 
-impl DistributorMetrics {
-    /// Adds to a counter.
-    pub(crate) fn add(counter: &AtomicU64, n: u64) {
+/// Adds to a counter.
+pub(crate) fn add(counter: &AtomicU64, n: u64) {
+    if n > 0 {
         counter.fetch_add(n, Ordering::Relaxed);
     }
+}
 
+impl DistributorMetrics {
     /// Appends Prometheus text.
     pub fn render(&self, out: &mut String) {
-        for (name, help, value) in [
-            ("sextant_distributor_requests_total", "Write requests.", &self.requests),
-            ("sextant_distributor_samples_total", "Float samples made durable.", &self.samples),
-            ("sextant_distributor_histograms_total", "Native histograms made durable.", &self.histograms),
-            ("sextant_distributor_exemplars_total", "Exemplars made durable.", &self.exemplars),
-            ("sextant_distributor_refused_series_total", "Series refused, wholly or in part.", &self.refused_series),
-            ("sextant_distributor_failed_requests_total", "Write requests that failed as a whole.", &self.failed_requests),
-            ("sextant_distributor_labels_sent_total", "Series sent to shards with their labels.", &self.labels_sent),
-            ("sextant_distributor_stale_epochs_total", "Batches sent again after a new epoch.", &self.stale_epochs),
+        for (name, help, counter) in [
+            ("requests", "Write requests taken, of every protocol.", &self.requests),
+            ("failed_requests", "Write requests that failed as a whole.", &self.failed_requests),
+            ("samples", "Float samples made durable.", &self.samples),
+            ("histograms", "Native histograms made durable.", &self.histograms),
+            ("exemplars", "Exemplars made durable.", &self.exemplars),
+            ("refused_series", "Series refused, wholly or in part.", &self.refused_series),
+            ("refused_items", "Samples, histograms and exemplars refused.", &self.refused_items),
+            ("exemplars_dropped", "Exemplars left out for their labels.", &self.exemplars_dropped),
+            ("labels_sent", "Series sent to shards with their labels.", &self.labels_sent),
+            ("stale_epochs", "Batches sent again after a new epoch.", &self.stale_epochs),
         ] {
-            let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} counter\n{name} {}", value.load(Ordering::Relaxed));
+            let name = format!("sextant_distributor_{name}_total");
+            let value = counter.load(Ordering::Relaxed);
+            let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} counter\n{name} {value}");
         }
     }
 }

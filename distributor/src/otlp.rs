@@ -17,6 +17,16 @@ pub use http::{OtlpAnswer, OtlpHeaders, export_metrics};
 pub use names::{NameError, Strategy, SuffixType, label_name, metric_name, unit_name};
 pub use translate::{Translated, translate};
 
+/// Parts of the translation, for its tests.
+#[doc(hidden)]
+pub mod parts {
+    pub use super::{
+        attributes::{BaseLabels, base_labels, point_labels, value_text},
+        histograms::{bucket_layout, custom_buckets, exponential},
+        json::metrics_request,
+    };
+}
+
 /// How OpenTelemetry data becomes series.
 #[derive(Clone, Debug, Default)]
 pub struct OtlpOptions {
@@ -28,6 +38,10 @@ pub struct OtlpOptions {
     pub label_key_prefix: bool,
     /// Resource attributes that become labels of every series, besides `job` and `instance`.
     pub promote_resource_attributes: Vec<String>,
+    /// Promote every resource attribute, whatever the list says.
+    pub promote_all_resource_attributes: bool,
+    /// Attributes that are not promoted when all are.
+    pub ignore_resource_attributes: Vec<String>,
     /// Scope name, version, schema and attributes become labels `otel_scope_…`.
     pub promote_scope: bool,
     /// Explicit-bucket histograms become native histograms with custom buckets.

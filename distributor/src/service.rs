@@ -1,68 +1,68 @@
 //! The distributor itself: its parts, and the general way in for decoded requests.
 
-use std::sync::Arc;
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering::Relaxed},
+    },
+};
 
 use async_trait::async_trait;
 use hashbrown::HashMap;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use sextant_model::TenantId;
 use sextant_proto::{
-    ErrorClass, LimitsHandle, SERIES_DELTA, ShardClient, ShardId, Temporality, TenantLimits, WriteBatchBuilder, WriteError,
-    WriteRequest, WriteSink, WriteSummary,
+    LimitsHandle, ShardClient, TenantLimits, WriteError, WriteRequest, WriteSink, WriteSummary,
 };
-use xxhash_rust::xxh3::Xxh3;
 
 use crate::{
     config::DistributorConfig,
-    identity::{Form, KeyedHash, SeriesCache},
-    metrics::DistributorMetrics,
+    decoded::{take_apart, write_id},
+    identity::SeriesCache,
+    metadata::MetadataMemory,
+    metrics::{DistributorMetrics, add},
     rate::TokenBucket,
-    rows::{LabelForm, Miss, NEEDS_LABELS, NO_ENTRY, Row, RowExemplar, RowHistogram, RowMetadata, RowSample, Rows},
+    workspace::Workspace,
 };
 
 /// Buffers larger than this are not kept for the next request.
 const KEPT_BYTES_MAX: usize = 32 << 20;
-/// How many workspaces are kept.
+/// How many workspaces are kept: about as many requests as are decoded at once. More would hold memory for peaks.
 const KEPT_WORKSPACES_MAX: usize = 16;
 
 /// What is remembered of a tenant.
-#[derive(Debug)]
-pub(crate) struct TenantState {
-    pub(crate) cache: SeriesCache,
-    pub(crate) rate: Mutex<TokenBucket>,
-}
-
-/// Reused buffers of one request.
 #[derive(Debug, Default)]
-pub(crate) struct Workspace {
-    /// The decompressed body is the front of this.
-    pub(crate) raw: Vec<u8>,
-    /// How much of it.
-    pub(crate) size: usize,
-    pub(crate) rows: Rows,
-    pub(crate) epochs: Vec<u64>,
-    pub(crate) builders: Vec<WriteBatchBuilder>,
-    /// Samples, histograms and exemplars that shards refused.
-    pub(crate) refused_items: u64,
-    /// Whether spellings are remote write 2.0's.
-    pub(crate) v2: bool,
+pub(crate) struct TenantState {
+    pub cache: SeriesCache,
+    pub metadata: MetadataMemory,
+    pub rate: Mutex<TokenBucket>,
+    used_ms: AtomicI64,
 }
 
-impl Workspace {
-    pub(crate) fn read_epochs(&mut self, shards: &Arc<dyn ShardClient>) {
-        self.epochs.clear();
-        self.epochs.extend((0..shards.shard_count()).map(|s| shards.epoch(ShardId(s))));
-    }
-}
+/// Milliseconds since the Unix epoch.
+pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
 
 /// Takes writes and routes them to shards.
 pub struct Distributor {
     config: DistributorConfig,
     limits: LimitsHandle,
     shards: Arc<dyn ShardClient>,
-    tenants: Mutex<HashMap<TenantId, Arc<TenantState>>>,
+    tenants: RwLock<HashMap<TenantId, Arc<TenantState>>>,
     workspaces: Mutex<Vec<Workspace>>,
     metrics: DistributorMetrics,
+    clock: Clock,
+}
+
+impl fmt::Debug for Distributor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Distributor").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+fn system_clock() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX))
 }
 
 impl Distributor {
@@ -72,10 +72,17 @@ impl Distributor {
             config,
             limits,
             shards,
-            tenants: Mutex::default(),
+            tenants: RwLock::default(),
             workspaces: Mutex::default(),
             metrics: DistributorMetrics::default(),
+            clock: Arc::new(system_clock),
         }
+    }
+
+    /// The same with a clock of the caller's, for tests.
+    #[must_use]
+    pub fn with_clock(self, clock: Clock) -> Self {
+        Self { clock, ..self }
     }
 
     /// The distributor's own metrics.
@@ -85,14 +92,14 @@ impl Distributor {
 
     /// How many series identities are remembered.
     pub fn cached_series(&self) -> usize {
-        self.tenants.lock().values().map(|t| t.cache.len()).sum()
+        self.tenants.read().values().map(|t| t.cache.len()).sum()
     }
 
     /// The largest request that a tenant may send, in bytes after decompression.
     pub fn max_request_bytes(&self, tenant: &TenantId) -> usize {
         match self.limits_of(tenant).max_request_bytes {
-            0 => 1 << 30,
-            n => n as usize,
+            0 => crate::snappy::BODY_BYTES_MAX as usize,
+            n => usize::try_from(n).unwrap_or(usize::MAX),
         }
     }
 
@@ -104,21 +111,27 @@ impl Distributor {
         &self.shards
     }
 
+    pub(crate) fn now_ms(&self) -> i64 {
+        (self.clock)()
+    }
+
     pub(crate) fn limits_of(&self, tenant: &TenantId) -> Arc<TenantLimits> {
         self.limits.of(tenant)
     }
 
+    /// What is remembered of a tenant, made where there is nothing.
     pub(crate) fn tenant(&self, tenant: &TenantId) -> Arc<TenantState> {
-        let mut tenants = self.tenants.lock();
-        if let Some(state) = tenants.get(tenant) {
+        let now_ms = self.now_ms();
+        if let Some(state) = self.tenants.read().get(tenant) {
+            state.used_ms.store(now_ms, Relaxed);
             return state.clone();
         }
-        if tenants.len() >= self.config.cached_tenants_max {
-            // Nothing that matters is lost: identities are learned again.
-            tenants.clear();
+        let mut tenants = self.tenants.write();
+        if tenants.len() >= self.config.cached_tenants_max.max(1) && !tenants.contains_key(tenant) {
+            forget_idle(&mut tenants);
         }
-        let state = Arc::new(TenantState { cache: SeriesCache::default(), rate: Mutex::new(TokenBucket::new()) });
-        tenants.insert(tenant.clone(), state.clone());
+        let state = tenants.entry(tenant.clone()).or_default().clone();
+        state.used_ms.store(now_ms, Relaxed);
         state
     }
 
@@ -128,131 +141,40 @@ impl Distributor {
 
     pub(crate) fn give_workspace(&self, workspace: Workspace) {
         let mut kept = self.workspaces.lock();
-        let bytes = workspace.raw.capacity() + workspace.rows.capacity_bytes();
-        if kept.len() < KEPT_WORKSPACES_MAX && bytes <= KEPT_BYTES_MAX {
+        if kept.len() < KEPT_WORKSPACES_MAX && workspace.capacity_bytes() <= KEPT_BYTES_MAX {
             kept.push(workspace);
-        }
-    }
-
-    /// Rows of a decoded request.
-    fn take_apart(&self, tenant: &TenantId, request: &WriteRequest, workspace: &mut Workspace) {
-        workspace.rows.clear();
-        workspace.refused_items = 0;
-        workspace.v2 = false;
-        workspace.read_epochs(&self.shards);
-        let state = self.tenant(tenant);
-        let identities = state.cache.read(&workspace.epochs, self.config.cached_series_max);
-        let hash = KeyedHash::of(Form::Canonical);
-        let rows = &mut workspace.rows;
-        rows.generation = identities.generation();
-        for (i, series) in request.series.iter().enumerate() {
-            let row = rows.series.len() as u32;
-            let is_delta = series.temporality == Temporality::Delta;
-            let mut at = Row {
-                raw: NO_ENTRY,
-                entry: NO_ENTRY,
-                sent: NEEDS_LABELS,
-                shard: 0,
-                labels: (i as u32, 0),
-                form: LabelForm::Model,
-                has_data: true,
-                flags: if is_delta { SERIES_DELTA } else { 0 },
-            };
-            let canonical = hash.hash(series.labels.as_bytes());
-            match identities.find_canonical(canonical) {
-                Some(entry) => {
-                    let place = identities.place(entry, &workspace.epochs);
-                    (at.raw, at.entry, at.sent, at.shard) = (entry, place.entry, place.sent, place.shard);
-                }
-                None => rows.misses.push(Miss { row, hash: canonical }),
-            }
-            if at.sent == NEEDS_LABELS {
-                rows.needs_labels.push(row);
-            }
-            rows.series.push(at);
-            rows.samples.extend(series.samples.iter().map(|s| RowSample { row, t: s.t, v: s.v, start: s.start }));
-            for h in &series.histograms {
-                if !sextant_model::is_stale_nan(h.h.sum)
-                    && let Err(e) = h.h.validate()
-                {
-                    let shown = series.labels.to_string();
-                    rows.refused.push(ErrorClass::BadRequest, || {
-                        let reason = format!("invalid histogram: {e} (series {shown})");
-                        (shown, reason)
-                    });
-                    continue;
-                }
-                let encoded = rows.put_blob(|out| h.h.encode(out));
-                rows.histograms.push(RowHistogram { row, t: h.t, start: h.start, encoded });
-            }
-            for e in &series.exemplars {
-                let labels = rows.put_blob(|out| out.extend_from_slice(e.labels.as_bytes()));
-                rows.exemplars.push(RowExemplar { row, t: e.t, v: e.v, labels });
-            }
-            if let Some(metadata) = &series.metadata {
-                let family = series.labels.metric_name().to_owned();
-                rows.metadata.push(RowMetadata { family, metadata: metadata.clone(), shard: 0 });
-            }
-        }
-        for (family, metadata) in &request.metadata {
-            rows.metadata.push(RowMetadata { family: family.clone(), metadata: metadata.clone(), shard: 0 });
         }
     }
 }
 
-/// The id of a decoded request: of its content.
-fn write_id(tenant: &TenantId, request: &WriteRequest) -> u128 {
-    let mut hash = Xxh3::new();
-    let mut buf = Vec::new();
-    hash.update(tenant.as_str().as_bytes());
-    for s in &request.series {
-        hash.update(s.labels.as_bytes());
-        hash.update(&[0xff, s.temporality as u8]);
-        for x in &s.samples {
-            hash.update(&x.t.to_le_bytes());
-            hash.update(&x.v.to_bits().to_le_bytes());
-            hash.update(&x.start.to_le_bytes());
-        }
-        for h in &s.histograms {
-            buf.clear();
-            h.h.encode(&mut buf);
-            hash.update(&h.t.to_le_bytes());
-            hash.update(&h.start.to_le_bytes());
-            hash.update(&buf);
-        }
-        for e in &s.exemplars {
-            hash.update(&e.t.to_le_bytes());
-            hash.update(&e.v.to_bits().to_le_bytes());
-            hash.update(e.labels.as_bytes());
-        }
-    }
-    for (family, m) in &request.metadata {
-        hash.update(family.as_bytes());
-        hash.update(&[0xfe, m.metric_type as u8]);
-        hash.update(m.help.as_bytes());
-        hash.update(&[0xfe]);
-        hash.update(m.unit.as_bytes());
-    }
-    hash.digest128()
+/// Forgets the quarter of the tenants that has been idle for longest; at least one. Nothing that matters is lost:
+/// identities are learned again, and a bucket is full again.
+fn forget_idle(tenants: &mut HashMap<TenantId, Arc<TenantState>>) {
+    let mut used: Vec<i64> = tenants.values().map(|t| t.used_ms.load(Relaxed)).collect();
+    used.sort_unstable();
+    let until = used[used.len() / 4];
+    tenants.retain(|_, t| t.used_ms.load(Relaxed) > until);
 }
 
 #[async_trait]
 impl WriteSink for Distributor {
     async fn write(&self, tenant: &TenantId, request: WriteRequest) -> Result<WriteSummary, WriteError> {
-        DistributorMetrics::add(&self.metrics.requests, 1);
+        add(&self.metrics.requests, 1);
+        let (state, limits) = (self.tenant(tenant), self.limits_of(tenant));
         let mut workspace = self.take_workspace();
-        self.take_apart(tenant, &request, &mut workspace);
-        let id = request.write_id.unwrap_or_else(|| write_id(tenant, &request));
-        let count = workspace.rows.item_count();
-        let limits = self.limits_of(tenant);
-        let taken = self.tenant(tenant).rate.lock().take(count, &limits, std::time::Instant::now());
+        workspace.begin(&self.shards);
+        take_apart(tenant, &request, &state, self.config.cached_series_max, &mut workspace);
+        let taken = state.rate.lock().take(workspace.rows.item_count(), &limits, self.now_ms());
         let result = match taken {
-            Ok(()) => self.send(tenant, &mut workspace, Some(&request), id).await,
+            Ok(()) => {
+                let id = request.write_id.unwrap_or_else(|| write_id(tenant, &request));
+                self.send(tenant, &state, &limits, &mut workspace, Some(&request), id).await
+            }
             Err(e) => Err(e.into()),
         };
         self.give_workspace(workspace);
         if result.is_err() {
-            DistributorMetrics::add(&self.metrics.failed_requests, 1);
+            add(&self.metrics.failed_requests, 1);
         }
         result
     }

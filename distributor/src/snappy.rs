@@ -3,7 +3,7 @@
 use crate::RequestError;
 
 /// Positions in a body are 31-bit numbers: no limit may allow more.
-const BODY_BYTES_MAX: u64 = 1 << 30;
+pub(crate) const BODY_BYTES_MAX: u64 = 1 << 30;
 
 /// Decompresses a block into the front of `out` and returns its length. `out` only grows, so that a reused buffer is
 /// not cleared again.

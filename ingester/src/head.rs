@@ -4,6 +4,8 @@
 //! - `apply` is a function of the payloads and of the state before them; no clock, no chance, no configuration.
 //! - A row is in exactly one generation, and a generation's rows are those of the log entries in `(start, end]`. Queries name
 //!   a position and get the generations after it; blocks cover everything up to a position. So nothing is read twice.
+//! - A position is a log index plus a base, which the first entry of a log sets. Positions are what manifests and queries name,
+//!   and they never go back for a shard, even if its log begins anew on another disk.
 //! - Series refs are dense from 0 **per tenant and generation**, in order of arrival, and valid in one epoch (the generation's
 //!   number). Each generation's entries bring all labels that they need, so replay needs no registry.
 //! - One timestamp of a series has one sample, whatever its kind: equal bits are one sample, otherwise the last write wins,
@@ -49,6 +51,8 @@ use std::{
 };
 
 use bytes::Bytes;
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 use sextant_model::TenantId;
 use sextant_proto::{AppendOutcome, ShardError, WriteBatchView};
@@ -76,6 +80,8 @@ pub enum Applied {
     },
     /// Generations up to a position were released.
     Flushed,
+    /// Positions begin behind the one given.
+    Begun,
     /// The payload is no command of this version. Nothing was done.
     Unknown,
 }
@@ -97,7 +103,13 @@ pub struct Head {
     generations: RwLock<Generations>,
     writer: Mutex<Writer>,
     epoch: AtomicU64,
+    /// Position of log index 0.
+    base: AtomicU64,
+    /// Position of the last payload.
+    position: AtomicU64,
     carry_memory: AtomicUsize,
+    /// For each tenant the end of the last generation with rows of it that was dropped.
+    dropped: RwLock<HashMap<Box<str>, u64, RandomState>>,
 }
 
 impl Default for Head {
@@ -116,33 +128,50 @@ impl Head {
             }),
             writer: Mutex::default(),
             epoch: AtomicU64::new(1),
+            base: AtomicU64::new(0),
+            position: AtomicU64::new(0),
             carry_memory: AtomicUsize::new(0),
+            dropped: RwLock::default(),
         }
     }
 
-    /// Takes up the checkpoint of a seal at `position`, before any payload is applied.
-    pub fn restore(&self, position: u64, checkpoint: &[u8]) -> Result<(), CarryError> {
-        let (carry, epoch) = Carry::decode(checkpoint)?;
+    /// Takes up the checkpoint of a seal at a log index, before any payload is applied.
+    pub fn restore(&self, index: u64, checkpoint: &[u8]) -> Result<(), CarryError> {
+        let (carry, epoch, base) = Carry::decode(checkpoint)?;
+        self.base.store(base, Ordering::Release);
+        self.position.store(base + index, Ordering::Release);
         self.carry_memory.store(carry.memory(), Ordering::Relaxed);
         self.writer.lock().carry = carry;
         let mut generations = self.generations.write();
         generations.sealed.clear();
-        generations.active = Arc::new(Generation::new(epoch, position));
+        generations.active = Arc::new(Generation::new(epoch, base + index));
         self.epoch.store(epoch, Ordering::Release);
         Ok(())
     }
 
-    /// Applies the payload of the log entry at `position`. Called by one thread at a time, in the order of the log.
-    pub fn apply(&self, position: u64, payload: &[u8]) -> Applied {
+    /// Applies a payload of the log entry at an index. Called by one thread at a time, in the order of the log.
+    pub fn apply(&self, index: u64, payload: &[u8]) -> Applied {
+        let position = self.base.load(Ordering::Acquire) + index;
+        self.position.store(position, Ordering::Release);
         match Command::decode(payload) {
             Some(Command::Write(batch)) => Applied::Written(self.write(batch)),
-            Some(Command::Seal) => self.seal(position),
+            Some(Command::Seal) => self.seal(position, index),
             Some(Command::Flushed(covered)) => {
                 self.release(covered);
                 Applied::Flushed
             }
+            Some(Command::Begin(base)) => {
+                self.base.store(base, Ordering::Release);
+                self.position.store(base + index, Ordering::Release);
+                Applied::Begun
+            }
             None => Applied::Unknown,
         }
+    }
+
+    /// The position of the payload applied last; 0 where nothing was.
+    pub fn position(&self) -> u64 {
+        self.position.load(Ordering::Acquire)
     }
 
     fn write(&self, batch: &[u8]) -> Result<AppendOutcome, ShardError> {
@@ -171,22 +200,24 @@ impl Head {
         let mut rows = tenant.rows.write();
         let (memory, samples) = (rows.memory, rows.samples);
         let outcome = append::apply(&batch, &mut rows, carry.tenant(header.tenant), buf, epoch);
-        active.count(rows.memory, memory, rows.samples.saturating_sub(samples));
+        let added = rows.samples.saturating_sub(samples);
+        active.count(rows.memory, memory, added, header.now_ms);
         drop(rows);
         carry.recent.insert(header.write_id, header.now_ms);
         Ok(outcome)
     }
 
-    fn seal(&self, position: u64) -> Applied {
+    fn seal(&self, position: u64, index: u64) -> Applied {
         let mut writer = self.writer.lock();
         writer.carry.expire();
         let mut generations = self.generations.write();
         let epoch = generations.active.epoch() + 1;
-        let checkpoint = Bytes::from(writer.carry.encode(epoch));
+        let base = self.base.load(Ordering::Acquire);
+        let checkpoint = Bytes::from(writer.carry.encode(epoch, base));
         self.carry_memory.store(writer.carry.memory(), Ordering::Relaxed);
         let next = Arc::new(Generation::new(epoch, position));
         let sealed = std::mem::replace(&mut generations.active, next);
-        sealed.seal(position, checkpoint);
+        sealed.seal(position, index, checkpoint);
         generations.sealed.push(sealed);
         self.epoch.store(epoch, Ordering::Release);
         Applied::Sealed { position, epoch }
@@ -207,6 +238,12 @@ impl Head {
         self.generations.read().sealed.clone()
     }
 
+    /// The position before the first entry that the head knows of: that of the checkpoint it began with.
+    pub fn first_position(&self) -> u64 {
+        let generations = self.generations.read();
+        generations.sealed.first().unwrap_or(&generations.active).start()
+    }
+
     /// Marks generations up to a position as being in blocks; [`Head::reap`] drops them.
     pub fn release(&self, covered: u64) {
         for g in &self.generations.read().sealed {
@@ -216,15 +253,37 @@ impl Head {
         }
     }
 
-    /// Drops generations released at least `grace` ago; returns how many.
-    pub fn reap(&self, grace: Duration) -> usize {
+    /// Drops generations up to a position that were released at least `grace` ago; returns how many.
+    pub fn reap(&self, upto: u64, grace: Duration) -> usize {
+        let done = |g: &Arc<Generation>| {
+            !g.is_after(upto) && g.released().is_some_and(|at| at.elapsed() >= grace)
+        };
         let mut generations = self.generations.write();
-        let keep = |g: &Arc<Generation>| g.released().is_none_or(|at| at.elapsed() < grace);
-        let (kept, dropped): (Vec<_>, Vec<_>) = generations.sealed.drain(..).partition(keep);
+        let (gone, kept): (Vec<_>, Vec<_>) = generations.sealed.drain(..).partition(done);
         generations.sealed = kept;
+        let mut dropped = self.dropped.write();
+        for g in &gone {
+            for tenant in g.tenants() {
+                dropped.insert(tenant.id().as_str().into(), g.end().unwrap_or(0));
+            }
+        }
+        drop(dropped);
+        // The memory is given back outside the locks.
         drop(generations);
-        // The memory is given back outside the lock.
-        dropped.len()
+        gone.len()
+    }
+
+    /// The generations that are after a position, oldest first. An error where one of them that had rows of the tenant is gone:
+    /// the caller's manifest is older than the grace time.
+    pub(crate) fn after_for(&self, tenant: &str, after: u64) -> Result<Vec<Arc<Generation>>, ShardError> {
+        let found = self.after(after);
+        match self.dropped.read().get(tenant) {
+            Some(&end) if end > after => Err(ShardError::Unavailable(format!(
+                "the rows up to log position {end} are in blocks and no longer in memory, and the manifest in use \
+                 covers only {after}: load the newest manifest"
+            ))),
+            _ => Ok(found),
+        }
     }
 
     /// Bytes of memory over all generations.

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, io, path::PathBuf, sync::Arc};
 
-use crate::{Member, Network, NodeId, network::NoNetwork};
+use crate::{Member, Network, NodeId, network::NoNetwork, record};
 
 /// When an append counts as durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -66,6 +66,11 @@ impl StoreOptions {
     pub(crate) fn record_bytes_max(&self) -> usize {
         self.segment_bytes as usize / 2
     }
+
+    /// What fits into the record of one entry: payloads, each with its length.
+    pub(crate) fn batch_bytes_max(&self) -> usize {
+        self.record_bytes_max() - record::HEAD_BYTES - record::ALIGN
+    }
 }
 
 impl fmt::Debug for StoreOptions {
@@ -100,8 +105,8 @@ pub struct GroupOptions {
     pub bootstrap: Bootstrap,
     /// Reaches the other members. Default: nobody can be reached.
     pub network: Arc<dyn Network>,
-    /// Payload bytes that are put into one Raft entry at most. Default 4 MiB (a single payload may be larger, up to
-    /// what a segment holds).
+    /// Payload bytes that are put into one Raft entry at most. Default 4 MiB. A single payload may be larger, up to half a
+    /// segment, which also bounds the entry.
     pub batch_bytes_max: usize,
     /// Payloads that are put into one Raft entry at most. Default 512: one `pwritev` takes 1024 pieces.
     pub batch_payloads_max: usize,

@@ -1,4 +1,15 @@
 //! The replicated log: openraft groups over one log store per node.
+//!
+//! Constraints: a payload is acknowledged when a majority has synced it and it is applied here; every acknowledged payload is
+//! applied exactly once and in one order, on every member and after every restart; memory and log size are bounded. This
+//! crate never looks into a payload and never knows what a state machine does with it.
+//!
+//! The way of a payload: [`Group::propose`] → `proposer` (payloads become entries) → openraft → `raft_log` → the writer thread
+//! of [`LogStore`] (one write and one sync for all groups) → openraft → `applier` → [`StateMachine::apply`] → the proposer's
+//! caller.
+//!
+//! The formats are described where they are read: `record`, `segment`, `membership`, `checkpoint`. Recovery is in
+//! `store::recovery` (the log) and `group` (the state).
 
 #![forbid(unsafe_code)]
 

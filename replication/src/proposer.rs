@@ -44,6 +44,8 @@ pub(crate) struct Proposer<S: StateMachine> {
 
 /// Messages taken from the channel at once.
 const TAKE_MAX: usize = 256;
+/// Turns given to callers between two entries. A turn costs about a microsecond, a sync a hundred at least.
+const TURNS_MAX: usize = 8;
 
 impl<S: StateMachine> Proposer<S> {
     pub(crate) fn new(
@@ -72,12 +74,7 @@ impl<S: StateMachine> Proposer<S> {
                     if let Some(entry) = self.in_flight.pop_front() {
                         self.complete(entry, result);
                     }
-                    // Whoever just got an answer may have the next payload at hand. Letting them run first makes one full entry
-                    // of it instead of an entry of one payload and a full one.
-                    tokio::task::yield_now().await;
-                    while let Ok(proposal) = self.rx.try_recv() {
-                        self.queue(proposal);
-                    }
+                    self.let_callers_run().await;
                 }
                 n = self.rx.recv_many(&mut taken, TAKE_MAX), if open => {
                     open = n > 0;
@@ -96,6 +93,21 @@ impl<S: StateMachine> Proposer<S> {
         }
         if let Err(error) = self.raft.shutdown().await {
             tracing::warn!(%error, "raft did not end in order");
+        }
+    }
+
+    /// Whoever just got an answer may have the next payload at hand. Letting them run first makes one full entry of it
+    /// instead of an entry of one payload and a nearly full one. Gives up when a turn brings nothing new.
+    async fn let_callers_run(&mut self) {
+        for turn in 0..TURNS_MAX {
+            let before = self.waiting.len();
+            tokio::task::yield_now().await;
+            while let Ok(proposal) = self.rx.try_recv() {
+                self.queue(proposal);
+            }
+            if turn > 0 && self.waiting.len() == before {
+                return;
+            }
         }
     }
 
@@ -126,15 +138,17 @@ impl<S: StateMachine> Proposer<S> {
         let (mut payloads, mut waiting) = (Vec::new(), Vec::new());
         let mut bytes = 0;
         let mut alone = false;
+        let bytes_max = self.options.batch_bytes_max.min(self.store.options().batch_bytes_max());
         while let Some(next) = self.waiting.front() {
-            let fits = bytes + next.payload.len() <= self.options.batch_bytes_max
+            let next_bytes = next.payload.len() + Batch::LENGTH_BYTES;
+            let fits = bytes + next_bytes <= bytes_max
                 && payloads.len() < self.options.batch_payloads_max
                 && !next.alone;
             if !payloads.is_empty() && !fits {
                 break;
             }
             let Some(next) = self.waiting.pop_front() else { break };
-            bytes += next.payload.len();
+            bytes += next_bytes;
             self.waiting_bytes -= next.payload.len();
             payloads.push(next.payload);
             waiting.push((next.done, next._room));
@@ -148,7 +162,7 @@ impl<S: StateMachine> Proposer<S> {
 
     async fn start_entry(&mut self) {
         let (payloads, waiting, alone) = self.next_batch();
-        let bytes = payloads.iter().map(|p| p.len() + 4).sum();
+        let bytes = payloads.iter().map(|p| p.len() + Batch::LENGTH_BYTES).sum();
         let refuse = |waiting: Vec<(oneshot::Sender<_>, _)>, error: &ProposeError| {
             waiting.into_iter().for_each(|(done, _)| drop(done.send(Err(error.clone()))));
         };

@@ -36,6 +36,9 @@ pub struct Member {
 pub struct Batch(pub Arc<[Bytes]>);
 
 impl Batch {
+    /// What each payload costs in a record beside its bytes.
+    pub(crate) const LENGTH_BYTES: usize = 4;
+
     /// Bytes of all payloads.
     pub fn payload_bytes(&self) -> usize {
         self.0.iter().map(Bytes::len).sum()

@@ -58,12 +58,7 @@ pub fn router(surface: Surface) -> Router {
     let api = prometheus.merge(write).layer(middleware::from_fn_with_state(surface.clone(), tenants));
     let otlp = crate::otlp::routes(surface.otlp.clone())
         .layer(middleware::from_fn_with_state(surface.clone(), tenants));
-    Router::new()
-        .nest("/api/v1", api.clone())
-        .nest("/prometheus/api/v1", api)
-        .merge(otlp.clone())
-        .nest("/otlp", otlp.clone())
-        .nest("/api/v1/otlp", otlp)
+    let pages = Router::new()
         .route("/", get(page))
         .route("/api/v1/overview", get(overview))
         .route("/metrics", get(metrics))
@@ -72,7 +67,13 @@ pub fn router(surface: Surface) -> Router {
         .route("/-/ready", get(ready))
         .route("/-/healthy", get(|| async { "ok\n" }))
         .fallback(any(not_found))
-        .with_state(surface.clone())
+        .with_state(surface.clone());
+    pages
+        .nest("/api/v1", api.clone())
+        .nest("/prometheus/api/v1", api)
+        .merge(otlp.clone())
+        .nest("/otlp", otlp.clone())
+        .nest("/api/v1/otlp", otlp)
         .layer(DefaultBodyLimit::max(surface.body_max))
         .layer(tower_http::compression::CompressionLayer::new().gzip(true).zstd(true))
 }

@@ -10,7 +10,7 @@ use sextant_ingester::Ingester;
 use sextant_model::TenantId;
 use sextant_proto::{ShardClient, ShardId};
 use sextant_querier::Querier;
-use sextant_storage::{Manifests, StoreMetrics};
+use sextant_storage::{Manifests, StoreMetrics, StoreMetricsSnapshot};
 use serde_json::{Value, json};
 
 use crate::{cli, readiness::Readiness};
@@ -97,8 +97,22 @@ impl Overview {
         if let Some(agent) = &self.agent {
             agent.render_metrics(&mut out);
         }
-        self.store_metrics.render(&mut out);
+        store_metrics(&mut out, &self.store_metrics.snapshot());
         out
+    }
+}
+
+fn store_metrics(out: &mut String, s: &StoreMetricsSnapshot) {
+    for (name, help, value) in [
+        ("sextant_object_store_puts_total", "Put requests, parts of uploads included.", s.puts),
+        ("sextant_object_store_gets_total", "Get requests.", s.gets),
+        ("sextant_object_store_lists_total", "List requests.", s.lists),
+        ("sextant_object_store_deletes_total", "Objects deleted.", s.deletes),
+        ("sextant_object_store_errors_total", "Calls that failed.", s.errors),
+        ("sextant_object_store_written_bytes_total", "Bytes put.", s.bytes_written),
+        ("sextant_object_store_read_bytes_total", "Bytes read.", s.bytes_read),
+    ] {
+        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} counter\n{name} {value}");
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use sextant_agent::{Agent, AgentConfig};
 use sextant_compactor::{Compactor, CompactorConfig};
 use sextant_distributor::{Distributor, DistributorConfig, LimitsWatcher, otlp::OtlpOptions};
@@ -17,6 +17,7 @@ use sextant_ingester::{Ingester, IngesterConfig};
 use sextant_model::TenantId;
 use sextant_proto::{Limits, LimitsHandle, TenantLimits};
 use sextant_querier::{DataSource, Querier, QuerierConfig};
+use sextant_replication::SyncMode;
 use sextant_storage::{BlockCache, ManifestOptions, Manifests, StoreMetrics, StoreOptions, open_store};
 use tokio::{sync::watch, task::JoinSet};
 
@@ -84,7 +85,7 @@ async fn run(config: Config) -> Result<()> {
 
     let shards: Arc<dyn sextant_proto::ShardClient> = ingester.clone();
     let distributor = Arc::new(Distributor::new(DistributorConfig::default(), limits.clone(), shards.clone()));
-    let cache = Arc::new(BlockCache::new(config.bytes("querier.cache_bytes") as usize));
+    let cache = BlockCache::new(config.bytes("querier.cache_bytes") as usize);
     let source = DataSource { store: store.clone(), manifests: manifests.clone(), shards, cache };
     let querier = Querier::new(source, limits.clone(), querier_config(&config))?;
     let compactor_config = CompactorConfig {
@@ -287,4 +288,31 @@ fn agent(config: &Config, sink: Arc<Distributor>) -> Result<Option<Arc<Agent>>> 
     let tenant = TenantId::new(config.text("agent.tenant")).context("agent.tenant")?;
     let settings = AgentConfig { host_interval: config.duration("agent.host_interval"), tenant, ..AgentConfig::default() };
     Ok(Some(Arc::new(Agent::new(settings, sink))))
+}
+
+fn ingester_config(config: &Config, data_dir: &std::path::Path) -> Result<IngesterConfig> {
+    let sync = match config.text("ingester.log_sync") {
+        "always" => SyncMode::Always,
+        "relaxed" => SyncMode::Relaxed { interval_ms: config.duration("ingester.log_sync_interval").as_millis() as u64 },
+        other => bail!("ingester.log_sync: {other:?} is neither `always` nor `relaxed`"),
+    };
+    let shards = u32::try_from(config.integer("ingester.shards")).context("ingester.shards")?;
+    if shards == 0 || shards > 1024 {
+        bail!("ingester.shards: {shards} is not between 1 and 1024");
+    }
+    let segment = config.bytes("ingester.log_segment_size");
+    if !((1 << 20)..=(1 << 30)).contains(&segment) {
+        bail!("ingester.log_segment_size: {segment} bytes is not between 1MiB and 1GiB");
+    }
+    Ok(IngesterConfig {
+        shards,
+        log_sync: sync,
+        log_segment_bytes: segment as u32,
+        head_memory_max: config.bytes("ingester.head_memory_max") as usize,
+        flush_age: config.duration("ingester.flush_age"),
+        flush_samples: config.integer("ingester.flush_samples"),
+        drop_grace: config.duration("ingester.drop_grace"),
+        data_dir: data_dir.to_owned(),
+        ..IngesterConfig::default()
+    })
 }

@@ -19,10 +19,11 @@ mod tables;
 mod times;
 mod write;
 
-pub use read::BlockReader;
-pub use source::{BlockFiles, BlockOptions, SeriesSource, series_order};
 pub use cache::BlockCache;
 pub use checksums::Checksums;
+pub use read::BlockReader;
+pub(crate) use read::SeriesBatch;
+pub use source::{BlockFiles, BlockOptions, SeriesSource, series_order};
 pub use stats::{BlockSelect, ReadStats, ReadStatsSnapshot, SelectHints};
 pub use tables::names;
 pub use write::{BlockWriter, write_block};

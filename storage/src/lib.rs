@@ -20,19 +20,36 @@
 //! merge       merge_series_sets(Vec<(priority, SeriesSet)>) -> SeriesSet   (highest priority wins on equal timestamps)
 //!             a block's priority is BlockMeta::seq; a head's is u64::MAX
 //! compaction  plan(&Manifest, now_ms, &CompactionOptions) -> Vec<CompactionJob>
-//!             apply_job(&Compaction, &tenant, &job).await              clean_tenant(&Compaction, &tenant, now_ms).await
+//!             Compaction::new(store, manifests)
+//!             apply_job(&Compaction, &tenant, &job, &options).await -> JobOutcome
+//!             clean_tenant(&Compaction, &tenant, now_ms, &options).await -> CleanOutcome
 //! ```
 
 mod block;
+mod compaction;
 mod error;
 mod manifest;
+mod merge_sets;
 pub mod paths;
 mod store;
+mod upload;
 
-pub use block::{BlockCache, BlockFiles, BlockReader, BlockWriter, Checksums, names, write_block, BlockOptions, BlockSelect, ReadStats, ReadStatsSnapshot, SelectHints, SeriesSource, series_order};
+pub use block::{
+    BlockCache, BlockFiles, BlockOptions, BlockReader, BlockSelect, BlockWriter, Checksums, ReadStats,
+    ReadStatsSnapshot, SelectHints, SeriesSource, names, series_order, write_block,
+};
+pub use compaction::{
+    CleanOutcome, Compaction, CompactionJob, CompactionOptions, JobKind, JobOutcome, MergeOptions, apply_job,
+    clean_tenant, merge_blocks, plan,
+};
 pub use error::{Result, StorageError};
-pub use manifest::{BlockId, BlockMeta, LogRange, Manifest, ManifestOptions, Manifests, ObjectMeta, RetiredBlock};
+pub use manifest::{
+    BlockId, BlockMeta, LogRange, Manifest, ManifestOptions, Manifests, ObjectMeta, RetiredBlock,
+};
+pub use merge_sets::merge_series_sets;
+pub use object_store::ObjectStore;
 pub use store::{GuardedStore, StoreMetrics, StoreMetricsSnapshot, StoreOptions, open_store};
+pub use upload::upload_block;
 
 /// Size of the pieces of an object that are checked and cached one by one.
 pub const CHUNK_BYTES: usize = 64 << 10;

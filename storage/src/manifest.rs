@@ -8,11 +8,12 @@ mod commit;
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
+use serde::{Deserialize, Serialize};
 use sextant_model::TenantId;
 use sextant_proto::ShardId;
-use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
+pub(crate) use commit::now_ms;
 pub use commit::{ManifestOptions, Manifests};
 
 use crate::{Result, StorageError};
@@ -241,9 +242,11 @@ impl Manifest {
     /// Reads the stored text and checks every byte of it. `object` names it in errors. Safe on any input.
     pub fn decode(object: &str, bytes: &[u8]) -> Result<Self> {
         let bad = |reason: &str| StorageError::corrupt(object, reason);
-        let rest = bytes.strip_prefix(PREFIX.as_bytes()).ok_or_else(|| bad("does not begin like a manifest"))?;
+        let rest =
+            bytes.strip_prefix(PREFIX.as_bytes()).ok_or_else(|| bad("does not begin like a manifest"))?;
         let (crc, rest) = rest.split_at_checked(8).ok_or_else(|| bad("cut"))?;
-        let rest = rest.strip_prefix(MIDDLE.as_bytes()).ok_or_else(|| bad("does not begin like a manifest"))?;
+        let rest =
+            rest.strip_prefix(MIDDLE.as_bytes()).ok_or_else(|| bad("does not begin like a manifest"))?;
         let body = rest.strip_suffix(SUFFIX.as_bytes()).ok_or_else(|| bad("does not end like a manifest"))?;
         if format!("{:08x}", crc32c::crc32c(body)).as_bytes() != crc {
             return Err(bad("checksum does not match"));
@@ -289,7 +292,10 @@ mod tests {
                 let mut bad = text.clone();
                 bad[i] ^= 1 << bit;
                 let e = Manifest::decode("tenants/a/x.json", &bad).unwrap_err();
-                assert!(matches!(&e, StorageError::Corrupt { object, .. } if object == "tenants/a/x.json"), "{e}");
+                assert!(
+                    matches!(&e, StorageError::Corrupt { object, .. } if object == "tenants/a/x.json"),
+                    "{e}"
+                );
             }
             assert!(Manifest::decode("x", &text[..i]).is_err());
         }

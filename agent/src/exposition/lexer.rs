@@ -6,6 +6,10 @@ use sextant_model::METRIC_NAME;
 
 use super::error::{ParseError, TextFault};
 
+/// Up to this many labels a new one is compared with each: beyond it a target that sends a line of a million labels would
+/// keep us busy for hours, so names are sorted once at the end.
+const FEW_LABELS: usize = 32;
+
 /// Which of the text formats a line is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
@@ -197,7 +201,11 @@ impl<'a> Scanner<'a> {
         }
         if self.peek() != Some(b'{') {
             self.at = after_name;
-            return if named { Ok(&self.line[start..after_name]) } else { Err(self.fault(TextFault::ExpectedStart)) };
+            return if named {
+                Ok(&self.line[start..after_name])
+            } else {
+                Err(self.fault(TextFault::ExpectedStart))
+            };
         }
         let bytes = self.line.as_bytes();
         let mut end = self.at + 1;
@@ -255,7 +263,7 @@ impl<'a> Scanner<'a> {
             skip(self);
             if self.peek() == Some(b'}') && !(after_comma && self.dialect == Dialect::StrictOpenMetrics) {
                 self.at += 1;
-                return Ok(());
+                return self.no_label_twice(&parsed.labels);
             }
             self.one_label(parsed, name_allowed, skip)?;
             skip(self);
@@ -263,6 +271,19 @@ impl<'a> Scanner<'a> {
             if !after_comma && self.peek() != Some(b'}') {
                 return Err(self.fault(TextFault::ExpectedCommaOrBrace));
             }
+        }
+    }
+
+    /// The check that `one_label` leaves out where there are many labels.
+    fn no_label_twice(&self, labels: &[(Cow<'a, str>, Cow<'a, str>)]) -> Result<(), ParseError> {
+        if labels.len() <= FEW_LABELS {
+            return Ok(());
+        }
+        let mut names: Vec<&str> = labels.iter().map(|(n, _)| n.as_ref()).collect();
+        names.sort_unstable();
+        match names.windows(2).find(|pair| pair[0] == pair[1]) {
+            Some(pair) => Err(self.fault(TextFault::DuplicateLabel(pair[0].to_owned()))),
+            None => Ok(()),
         }
     }
 
@@ -302,7 +323,7 @@ impl<'a> Scanner<'a> {
             TextFault::ExpectedLabelName
         } else if name == METRIC_NAME && name_allowed {
             TextFault::ReservedLabel(name.into_owned())
-        } else if parsed.labels.iter().any(|(n, _)| *n == name) {
+        } else if parsed.labels.iter().take(FEW_LABELS).any(|(n, _)| *n == name) {
             TextFault::DuplicateLabel(name.into_owned())
         } else {
             parsed.labels.push((name, value));

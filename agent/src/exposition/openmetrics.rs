@@ -54,8 +54,7 @@ impl<'a> OpenMetricsParser<'a> {
             }
             return Ok(None);
         }
-        let entry =
-            if s.peek() == Some(b'#') { metadata(&mut s)? } else { sample(&mut s, self.dialect)? };
+        let entry = if s.peek() == Some(b'#') { metadata(&mut s)? } else { sample(&mut s, self.dialect)? };
         if !has_feed {
             return Err(s.fault(TextFault::MissingEof));
         }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use sextant_model::MetricType;
 
 use super::{
-    error::ParseError,
+    error::{ParseError, TextFault},
     lexer::{Dialect, ParsedLabels, Scanner},
 };
 
@@ -70,7 +70,12 @@ pub struct ParsedExemplar<'a> {
 impl<'a> SampleLine<'a> {
     /// Reads name and labels.
     pub fn labels(&self) -> Result<ParsedLabels<'a>, ParseError> {
-        Scanner::new(self.series, self.line, self.dialect).labels().map_err(|e| match e {
+        let mut scanner = Scanner::new(self.series, self.line, self.dialect);
+        let labels = scanner.labels().and_then(|labels| match scanner.at_end() {
+            true => Ok(labels),
+            false => Err(scanner.fault(TextFault::ExpectedCommaOrBrace)),
+        });
+        labels.map_err(|e| match e {
             ParseError::Text { line, column, fault } => {
                 ParseError::Text { line, column: column + self.column - 1, fault }
             }

@@ -138,8 +138,9 @@ fn sample<'a>(s: &mut Scanner<'a>, dialect: Dialect) -> Result<Entry<'a>, ParseE
         let before_timestamp = s.clone();
         let token = s.token();
         let parsed = token.parse::<i64>().ok().filter(|_| !token.starts_with('+'));
-        timestamp_ms =
-            Some(parsed.ok_or_else(|| before_timestamp.fault(TextFault::InvalidTimestamp(token.to_owned())))?);
+        timestamp_ms = Some(
+            parsed.ok_or_else(|| before_timestamp.fault(TextFault::InvalidTimestamp(token.to_owned())))?,
+        );
         s.skip_blanks();
         if !s.at_end() {
             return Err(s.fault(TextFault::TrailingText(s.rest().to_owned())));

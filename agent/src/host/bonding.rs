@@ -17,7 +17,9 @@ impl Collector for Bonding {
             let slaves = read(&dir.join("bonding/slaves"))?;
             let slaves: Vec<&str> = slaves.split_ascii_whitespace().collect();
             let is_up = |slave: &&&str| {
-                let status = |prefix: &str| read_optional(&dir.join(format!("{prefix}{slave}/bonding_slave/mii_status")));
+                let status = |prefix: &str| {
+                    read_optional(&dir.join(format!("{prefix}{slave}/bonding_slave/mii_status")))
+                };
                 status("lower_").or_else(|| status("slave_")).is_some_and(|s| s == "up")
             };
             let active = slaves.iter().filter(is_up).count();

@@ -191,6 +191,9 @@ pub(super) fn number(path: &Path, text: &str) -> Result<f64, CollectError> {
 /// A field of a line by its index, or an error that names the file.
 pub(super) fn field<'a>(path: &Path, fields: &[&'a str], index: usize) -> Result<&'a str, CollectError> {
     fields.get(index).copied().ok_or_else(|| {
-        CollectError::malformed(path, format!("{} fields where at least {} are expected", fields.len(), index + 1))
+        CollectError::malformed(
+            path,
+            format!("{} fields where at least {} are expected", fields.len(), index + 1),
+        )
     })
 }

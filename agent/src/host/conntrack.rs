@@ -59,8 +59,9 @@ impl Collector for Conntrack {
         let mut sums = vec![0u64; headings.len()];
         for line in lines {
             for (sum, cell) in sums.iter_mut().zip(line.split_ascii_whitespace()) {
-                *sum += u64::from_str_radix(cell, 16)
-                    .map_err(|_| CollectError::malformed(&path, format!("{cell:?} is not a hexadecimal number")))?;
+                *sum += u64::from_str_radix(cell, 16).map_err(|_| {
+                    CollectError::malformed(&path, format!("{cell:?} is not a hexadecimal number"))
+                })?;
             }
         }
         for (heading, name, help) in COUNTERS {

@@ -31,7 +31,8 @@ impl Collector for Cpu {
         let text = read(&path)?;
         for line in text.lines() {
             let mut fields = line.split_ascii_whitespace();
-            let Some(cpu) = fields.next().and_then(|n| n.strip_prefix("cpu")).filter(|n| !n.is_empty()) else {
+            let Some(cpu) = fields.next().and_then(|n| n.strip_prefix("cpu")).filter(|n| !n.is_empty())
+            else {
                 continue;
             };
             let mut seconds = Vec::with_capacity(10);

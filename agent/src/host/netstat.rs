@@ -1,32 +1,29 @@
 //! The kernel's protocol counters, from `/proc/net/netstat`, `snmp` and `snmp6`.
 
+use std::sync::LazyLock;
+
 use regex::Regex;
 use sextant_model::MetricType;
 
 use super::collector::{CollectError, Collector, Gather, HostPaths, number, read};
 
 /// The counters that are kept, as in node_exporter.
-pub const NETSTAT_FIELDS: &str = concat!(
+const NETSTAT_FIELDS: &str = concat!(
     r"^(.*_(InErrors|InErrs)|Ip_Forwarding|Ip(6|Ext)_(InOctets|OutOctets)|Icmp6?_(InMsgs|OutMsgs)|",
     r"TcpExt_(Listen.*|Syncookies.*|TCPSynRetrans|TCPTimeouts|TCPOFOQueue|TCPRcvQDrop)|",
     r"Tcp_(ActiveOpens|InSegs|OutSegs|OutRsts|PassiveOpens|RetransSegs|CurrEstab)|",
     r"Udp6?_(InDatagrams|OutDatagrams|NoPorts|RcvbufErrors|SndbufErrors))$"
 );
 
+static KEPT: LazyLock<Regex> = LazyLock::new(|| Regex::new(NETSTAT_FIELDS).expect("a constant expression"));
+
 /// The collector `netstat`.
-pub struct NetStat {
-    fields: Regex,
-}
+pub struct NetStat;
 
 impl NetStat {
-    /// Keeps the counters whose `Protocol_Name` the expression matches.
-    pub fn new(fields: Regex) -> Self {
-        Self { fields }
-    }
-
-    fn add(&self, protocol: &str, name: &str, value: f64, out: &mut Gather) {
+    fn add(protocol: &str, name: &str, value: f64, out: &mut Gather) {
         let key = format!("{protocol}_{name}");
-        if self.fields.is_match(&key) {
+        if KEPT.is_match(&key) {
             let help = format!("Statistic {protocol}{name}.");
             out.add(MetricType::Unknown, format!("node_netstat_{key}"), help, &[], value);
         }
@@ -51,7 +48,7 @@ impl Collector for NetStat {
                 };
                 debug_assert_eq!(protocol, same);
                 for (name, value) in names.split_ascii_whitespace().zip(values.split_ascii_whitespace()) {
-                    self.add(protocol, name, number(&path, value)?, out);
+                    Self::add(protocol, name, number(&path, value)?, out);
                 }
             }
         }
@@ -67,7 +64,7 @@ impl Collector for NetStat {
             // `Ip6InReceives`: the protocol ends with the digit.
             if let Some(end) = key.find('6') {
                 let (protocol, name) = key.split_at(end + 1);
-                self.add(protocol, name, number(&path, value)?, out);
+                Self::add(protocol, name, number(&path, value)?, out);
             }
         }
         Ok(())

@@ -32,7 +32,12 @@ impl Collector for OwnProcess {
         let hertz = rustix::param::clock_ticks_per_second() as f64;
 
         let cpu = (at(USER_TICKS)? + at(SYSTEM_TICKS)?) / hertz;
-        out.counter("process_cpu_seconds_total", "Total user and system CPU time spent in seconds.", &[], cpu);
+        out.counter(
+            "process_cpu_seconds_total",
+            "Total user and system CPU time spent in seconds.",
+            &[],
+            cpu,
+        );
         let memory = at(RESIDENT_PAGES)? * rustix::param::page_size() as f64;
         out.gauge("process_resident_memory_bytes", "Resident memory size in bytes.", &[], memory);
         out.gauge("process_virtual_memory_bytes", "Virtual memory size in bytes.", &[], at(VIRTUAL_BYTES)?);

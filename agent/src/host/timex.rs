@@ -82,8 +82,18 @@ impl Collector for Timex {
         let seconds = |v: i64| v as f64 / unit;
         let micros = |v: i64| v as f64 / 1e6;
         let rows: [(&'static str, &'static str, MetricType, f64); 17] = [
-            ("offset_seconds", "Time offset in between local system and reference clock.", Gauge, seconds(t.offset)),
-            ("frequency_adjustment_ratio", "Local clock frequency adjustment.", Gauge, 1.0 + t.freq as f64 / PPM16),
+            (
+                "offset_seconds",
+                "Time offset in between local system and reference clock.",
+                Gauge,
+                seconds(t.offset),
+            ),
+            (
+                "frequency_adjustment_ratio",
+                "Local clock frequency adjustment.",
+                Gauge,
+                1.0 + t.freq as f64 / PPM16,
+            ),
             ("maxerror_seconds", "Maximum error in seconds.", Gauge, micros(t.maxerror)),
             ("estimated_error_seconds", "Estimated error in seconds.", Gauge, micros(t.esterror)),
             ("status", "Value of the status array bits.", Gauge, f64::from(t.status)),
@@ -104,7 +114,12 @@ impl Collector for Timex {
                 Counter,
                 t.jitcnt as f64,
             ),
-            ("pps_calibration_total", "Pulse per second count of calibration intervals.", Counter, t.calcnt as f64),
+            (
+                "pps_calibration_total",
+                "Pulse per second count of calibration intervals.",
+                Counter,
+                t.calcnt as f64,
+            ),
             ("pps_error_total", "Pulse per second count of calibration errors.", Counter, t.errcnt as f64),
             (
                 "pps_stability_exceeded_total",

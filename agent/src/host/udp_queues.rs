@@ -25,9 +25,9 @@ impl Collector for UdpQueues {
             for line in text.lines().skip(1) {
                 let fields: Vec<&str> = line.split_ascii_whitespace().collect();
                 let queues = field(&path, &fields, QUEUES_FIELD)?;
-                let parsed = queues
-                    .split_once(':')
-                    .and_then(|(t, r)| Some((u64::from_str_radix(t, 16).ok()?, u64::from_str_radix(r, 16).ok()?)));
+                let parsed = queues.split_once(':').and_then(|(t, r)| {
+                    Some((u64::from_str_radix(t, 16).ok()?, u64::from_str_radix(r, 16).ok()?))
+                });
                 let (t, r) =
                     parsed.ok_or_else(|| CollectError::malformed(&path, format!("queues {queues:?}")))?;
                 tx += t;

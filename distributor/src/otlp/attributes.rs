@@ -18,9 +18,16 @@ pub fn value_text(value: Option<&AnyValue>) -> String {
         }
         Some(Value::BoolValue(b)) => b.to_string(),
         Some(Value::IntValue(i)) => i.to_string(),
-        Some(Value::DoubleValue(d)) => d.to_string(),
+        Some(Value::DoubleValue(d)) => double_text(*d),
         Some(other) => json(other).to_string(),
     }
+}
+
+/// A number as JavaScript writes it: an exponent only below 1e-6 and from 1e21 on.
+fn double_text(d: f64) -> String {
+    let plain = d == 0.0 || !d.is_finite() || (1e-6..1e21).contains(&d.abs());
+    let text = if plain { d.to_string() } else { format!("{d:e}") };
+    if d.abs() >= 1e21 { text.replace('e', "e+") } else { text }
 }
 
 fn json(value: &Value) -> serde_json::Value {
@@ -35,6 +42,7 @@ fn json(value: &Value) -> serde_json::Value {
         Value::BoolValue(b) => json!(b),
         Value::IntValue(i) => json!(i),
         Value::DoubleValue(d) => json!(d),
+        Value::BytesValue(_) => json!(value_text(Some(&AnyValue { value: Some(value.clone()) }))),
         other => json!(format!("{other:?}")),
     }
 }
@@ -55,34 +63,52 @@ pub fn job_and_instance(resource: &[KeyValue]) -> (String, String) {
     (job, text("service.instance.id"))
 }
 
+/// What resource and scope add to every point of a scope.
+#[derive(Clone, Debug, Default)]
+pub struct BaseLabels {
+    /// Promoted resource attributes: a point's own attribute of the same name wins.
+    promoted: LabelsBuilder,
+    /// Scope labels, `job` and `instance`: they win over a point's attributes.
+    fixed: LabelsBuilder,
+}
+
 /// The labels that every point of a scope has.
-pub fn base_labels(resource: &[KeyValue], scope: Option<&InstrumentationScope>, schema_url: &str, options: &OtlpOptions) -> LabelsBuilder {
-    let mut labels = LabelsBuilder::default();
+pub fn base_labels(
+    resource: &[KeyValue],
+    scope: Option<&InstrumentationScope>,
+    schema_url: &str,
+    options: &OtlpOptions,
+) -> BaseLabels {
+    let mut promoted = LabelsBuilder::default();
     for attribute in resource.iter().filter(|a| options.promotes(&a.key)) {
-        if let Ok(name) = options.label(&attribute.key) {
-            labels.set(&name, &value_text(attribute.value.as_ref()));
+        if let Ok(name) = options.label(&attribute.key)
+            && promoted.get(&name).is_none()
+        {
+            promoted.set(&name, &value_text(attribute.value.as_ref()));
         }
     }
+    let mut fixed = LabelsBuilder::default();
     if options.promote_scope
         && let Some(scope) = scope
+        && !scope.name.is_empty()
     {
-        labels.set("otel_scope_name", &scope.name);
-        labels.set("otel_scope_version", &scope.version);
-        labels.set("otel_scope_schema_url", schema_url);
+        fixed.set("otel_scope_name", &scope.name);
+        fixed.set("otel_scope_version", &scope.version);
+        fixed.set("otel_scope_schema_url", schema_url);
         for attribute in &scope.attributes {
             if let Ok(name) = options.label(&format!("otel_scope_{}", attribute.key)) {
-                labels.set(&name, &value_text(attribute.value.as_ref()));
+                fixed.set(&name, &value_text(attribute.value.as_ref()));
             }
         }
     }
     let (job, instance) = job_and_instance(resource);
-    labels.set("job", &job).set("instance", &instance);
-    labels
+    fixed.set("job", &job).set("instance", &instance);
+    BaseLabels { promoted, fixed }
 }
 
 /// A point's labels without the metric's name: attributes that become one label are joined with `;` in order of their names.
-/// `job`, `instance` and promoted labels win over attributes of their name.
-pub fn point_labels(base: &LabelsBuilder, attributes: &[KeyValue], options: &OtlpOptions) -> LabelsBuilder {
+/// `job`, `instance` and the scope's labels win over attributes of their name, and those over promoted ones.
+pub fn point_labels(base: &BaseLabels, attributes: &[KeyValue], options: &OtlpOptions) -> LabelsBuilder {
     let mut sorted: Vec<&KeyValue> = attributes.iter().collect();
     sorted.sort_by(|a, b| a.key.cmp(&b.key));
     let mut joined = BTreeMap::<String, String>::new();
@@ -100,11 +126,12 @@ pub fn point_labels(base: &LabelsBuilder, attributes: &[KeyValue], options: &Otl
             })
             .or_insert(value);
     }
-    let mut labels = LabelsBuilder::default();
+    let mut labels = base.promoted.clone();
+    labels.remove(METRIC_NAME);
     for (name, value) in &joined {
         labels.set(name, value);
     }
-    for (name, value) in base.iter() {
+    for (name, value) in base.fixed.iter() {
         labels.set(name, value);
     }
     labels
@@ -122,8 +149,8 @@ pub fn target_info(resource: &[KeyValue], options: &OtlpOptions) -> Option<Label
     if rest.is_empty() {
         return None;
     }
-    let mut base = LabelsBuilder::default();
-    base.set("job", &job).set("instance", &instance);
+    let mut base = BaseLabels::default();
+    base.fixed.set("job", &job).set("instance", &instance);
     let mut labels = point_labels(&base, &rest, options);
     labels.set(METRIC_NAME, "target_info");
     Some(labels.build())
@@ -136,6 +163,9 @@ impl OtlpOptions {
     }
 
     fn promotes(&self, key: &str) -> bool {
+        if self.promote_all_resource_attributes {
+            return !self.ignore_resource_attributes.iter().any(|i| i == key);
+        }
         self.promote_resource_attributes.iter().any(|p| p == key)
     }
 }

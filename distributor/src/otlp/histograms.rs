@@ -32,19 +32,22 @@ const BUCKETS_MAX: usize = 100_000;
 pub fn bucket_layout(counts: &[u64], offset: i32, scale_down: i32, adjust: bool) -> (Vec<Span>, Vec<f64>) {
     let index_of = |i: usize| -> i32 {
         let index = i64::from(offset) + i as i64;
-        if adjust { ((index >> scale_down) + 1) as i32 } else { index as i32 }
+        let index = if adjust { (index >> scale_down.clamp(0, 63)) + 1 } else { index };
+        // Half the range, so that the distance of any two fits too; no double has a bucket beyond it.
+        index.clamp(i64::from(i32::MIN / 2), i64::from(i32::MAX / 2)) as i32
     };
     let mut merged: Vec<(i32, u64)> = Vec::new();
     for (i, &count) in counts.iter().enumerate() {
         match merged.last_mut() {
-            Some((index, sum)) if *index == index_of(i) => *sum += count,
+            Some((index, sum)) if *index == index_of(i) => *sum = sum.saturating_add(count),
             _ => merged.push((index_of(i), count)),
         }
     }
-    // Trailing empty buckets of an explicit histogram stay where the gap is small enough to be written out.
-    let last_used = merged.iter().rposition(|(_, c)| *c > 0);
+    // Few empty buckets at the end are written out, as small gaps are.
+    let Some(last_used) = merged.iter().rposition(|(_, c)| *c > 0) else { return (Vec::new(), Vec::new()) };
+    let trailing = merged.len() - 1 - last_used;
+    let written = if trailing <= GAP_MAX as usize + 1 { trailing } else { 0 };
     let (mut spans, mut buckets): (Vec<Span>, Vec<f64>) = (Vec::new(), Vec::new());
-    let Some(last_used) = last_used else { return (spans, buckets) };
     let mut next_index: Option<i32> = None;
     for &(index, count) in &merged[..=last_used] {
         if count == 0 {
@@ -64,11 +67,18 @@ pub fn bucket_layout(counts: &[u64], offset: i32, scale_down: i32, adjust: bool)
         buckets.push(count as f64);
         next_index = Some(index + 1);
     }
+    if let Some(span) = spans.last_mut() {
+        span.length += written as u32;
+        buckets.extend(std::iter::repeat_n(0.0, written));
+    }
     (spans, buckets)
 }
 
 /// An exponential histogram; scales above 8 are lowered to 8.
 pub fn exponential(p: &ExponentialHistogramDataPoint, delta: bool) -> Result<Histogram, HistogramConversionError> {
+    if p.flags & NO_RECORDED_VALUE != 0 {
+        return Ok(stale());
+    }
     if p.scale < -4 {
         return Err(HistogramConversionError::Scale(p.scale));
     }
@@ -83,15 +93,14 @@ pub fn exponential(p: &ExponentialHistogramDataPoint, delta: bool) -> Result<His
     };
     let (positive_spans, positive_buckets) = layout(&p.positive)?;
     let (negative_spans, negative_buckets) = layout(&p.negative)?;
-    let stale = p.flags & NO_RECORDED_VALUE != 0;
     Ok(Histogram {
         reset_hint: hint(delta),
         schema,
         integer: true,
         zero_threshold: if p.zero_threshold > 0.0 { p.zero_threshold } else { DEFAULT_ZERO_THRESHOLD },
         zero_count: p.zero_count as f64,
-        count: if stale { 0.0 } else { p.count as f64 },
-        sum: if stale { f64::from_bits(STALE_NAN_BITS) } else { p.sum.unwrap_or(0.0) },
+        count: p.count as f64,
+        sum: p.sum.unwrap_or(0.0),
         positive_spans,
         positive_buckets,
         negative_spans,
@@ -100,16 +109,23 @@ pub fn exponential(p: &ExponentialHistogramDataPoint, delta: bool) -> Result<His
     })
 }
 
+/// A marker: that there is no value has no content.
+fn stale() -> Histogram {
+    Histogram { sum: f64::from_bits(STALE_NAN_BITS), integer: true, ..Histogram::default() }
+}
+
 /// An explicit-bucket histogram as a native one with custom buckets.
 pub fn custom_buckets(p: &HistogramDataPoint, delta: bool) -> Histogram {
+    if p.flags & NO_RECORDED_VALUE != 0 {
+        return stale();
+    }
     let (positive_spans, positive_buckets) = bucket_layout(&p.bucket_counts, 0, 0, false);
-    let stale = p.flags & NO_RECORDED_VALUE != 0;
     Histogram {
         reset_hint: hint(delta),
         schema: CUSTOM_BUCKETS_SCHEMA,
         integer: true,
-        count: if stale { 0.0 } else { p.count as f64 },
-        sum: if stale { f64::from_bits(STALE_NAN_BITS) } else { p.sum.unwrap_or(0.0) },
+        count: p.count as f64,
+        sum: p.sum.unwrap_or(0.0),
         positive_spans,
         positive_buckets,
         custom_values: p.explicit_bounds.clone(),

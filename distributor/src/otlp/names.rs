@@ -86,10 +86,18 @@ fn is_name_char(c: char) -> bool {
     c.is_ascii_alphanumeric() || c == '_' || c == ':'
 }
 
-/// Invalid characters to `_`, runs of `_` to one, none at the ends.
+/// Invalid characters to `_`, runs of `_` to one, none at the start.
 fn clean_unit(unit: &str) -> String {
-    let mapped: String = unit.chars().map(|c| if is_name_char(c) { c } else { '_' }).collect();
-    mapped.split('_').filter(|t| !t.is_empty()).collect::<Vec<_>>().join("_")
+    let mut out = String::with_capacity(unit.len());
+    for c in unit.chars() {
+        match c {
+            '_' if out.ends_with('_') => {}
+            c if is_name_char(c) => out.push(c),
+            _ if out.ends_with('_') => {}
+            _ => out.push('_'),
+        }
+    }
+    out.strip_prefix('_').map(str::to_owned).unwrap_or(out)
 }
 
 /// The unit in Prometheus' words: `By/s` is `bytes_per_second`.
@@ -98,11 +106,13 @@ pub fn unit_name(unit: &str, strategy: Strategy) -> String {
     if !strategy.keeps_utf8() {
         (main, per) = (clean_unit(&main), clean_unit(&per));
     }
-    match (main.is_empty(), per.is_empty()) {
+    let both = match (main.is_empty(), per.is_empty()) {
         (_, true) => main,
         (true, false) => per,
         (false, false) => format!("{main}_{per}"),
-    }
+    };
+    let name = both.strip_prefix('_').unwrap_or(&both);
+    name.strip_suffix('_').unwrap_or(name).to_owned()
 }
 
 /// A metric's name.
@@ -121,54 +131,56 @@ pub fn metric_name(
     if built.is_empty() {
         return Err(NameError::EmptyMetric(name.to_owned()));
     }
-    if !strategy.keeps_utf8() && built.chars().all(|c| c == '_') && !name.chars().all(|c| c == '_') {
+    if !strategy.keeps_utf8() && built != name && built.chars().all(|c| c == '_') {
         return Err(NameError::InvalidMetric(name.to_owned(), built));
     }
     Ok(built)
 }
 
-fn escaped(name: &str, namespace: &str) -> String {
-    let clean = |text: &str| -> String { text.chars().map(|c| if is_name_char(c) { c } else { '_' }).collect() };
-    let mut out = clean(name);
-    if !namespace.is_empty() {
-        out = format!("{}_{out}", clean(namespace));
-    } else if out.starts_with(|c: char| c.is_ascii_digit()) {
-        out.insert(0, '_');
-    }
-    out
+/// What is valid of a name, joined by `_`.
+fn valid_parts(name: &str) -> String {
+    name.split(|c| !is_name_char(c)).filter(|t| !t.is_empty()).collect::<Vec<_>>().join("_")
 }
 
-fn normalized(name: &str, unit: &str, kind: SuffixType, namespace: &str) -> String {
-    let mut tokens: Vec<String> =
-        name.split(|c: char| !is_name_char(c) || c == '_').filter(|t| !t.is_empty()).map(str::to_owned).collect();
-    let (main, per) = unit_suffixes(unit);
-    let (main, per) = (clean_unit(&main), clean_unit(&per));
-    if !main.is_empty() && !tokens.contains(&main) {
-        tokens.push(main);
+fn escaped(name: &str, namespace: &str) -> String {
+    let out = valid_parts(name);
+    if !namespace.is_empty() {
+        return format!("{}_{out}", valid_parts(namespace));
     }
-    if !per.is_empty() && !tokens.contains(&per.trim_start_matches("per_").to_owned()) {
-        tokens.push(per);
-    }
-    let last = match kind {
+    if out.starts_with(|c: char| c.is_ascii_digit()) { format!("_{out}") } else { out }
+}
+
+/// The suffix that comes last.
+fn type_suffix(unit: &str, kind: SuffixType) -> Option<&'static str> {
+    match kind {
         SuffixType::MonotonicCounter => Some("total"),
         SuffixType::Gauge if unit == "1" => Some("ratio"),
         _ => None,
-    };
-    if let Some(suffix) = last
+    }
+}
+
+fn normalized(name: &str, unit: &str, kind: SuffixType, namespace: &str) -> String {
+    let mut tokens: Vec<&str> =
+        name.split(|c: char| !is_name_char(c) || c == '_').filter(|t| !t.is_empty()).collect();
+    let (main, per) = unit_suffixes(unit);
+    let (main, per) = (clean_unit(&main), clean_unit(&per));
+    let per = if per == "per_" { "" } else { per.strip_suffix('_').unwrap_or(&per) };
+    let per = if tokens.contains(&per) { "" } else { per };
+    let main = if tokens.contains(&main.as_str()) { "" } else { main.as_str() };
+    let main = if per.is_empty() { main } else { main.strip_suffix('_').unwrap_or(main) };
+    tokens.extend([main, per].into_iter().filter(|t| !t.is_empty()));
+    // A name of which nothing is valid has no translation, rather than its suffix.
+    if let Some(suffix) = type_suffix(unit, kind)
         && !tokens.is_empty()
     {
-        tokens.retain(|t| t != suffix);
-        tokens.push(suffix.to_owned());
+        tokens.retain(|t| *t != suffix);
+        tokens.push(suffix);
     }
     if !namespace.is_empty() {
-        let namespace: String = namespace.chars().map(|c| if is_name_char(c) { c } else { '_' }).collect();
-        tokens.insert(0, namespace.trim_matches('_').to_owned());
+        tokens.insert(0, namespace);
     }
-    let mut out = tokens.join("_");
-    if out.starts_with(|c: char| c.is_ascii_digit()) {
-        out.insert(0, '_');
-    }
-    out
+    let out = tokens.join("_");
+    if out.starts_with(|c: char| c.is_ascii_digit()) { format!("_{out}") } else { out }
 }
 
 fn utf8_name(name: &str, unit: &str, kind: SuffixType, namespace: &str, suffixes: bool) -> String {
@@ -176,28 +188,30 @@ fn utf8_name(name: &str, unit: &str, kind: SuffixType, namespace: &str, suffixes
     if !suffixes || name.is_empty() {
         return out;
     }
-    let last = match kind {
-        SuffixType::MonotonicCounter => Some("total"),
-        SuffixType::Gauge if unit == "1" => Some("ratio"),
-        _ => None,
-    };
-    if let Some(rest) = last.and_then(|s| out.strip_suffix(s)) {
-        out = rest.trim_end_matches(['_', '.']).to_owned();
-    }
     let (main, per) = unit_suffixes(unit);
-    for suffix in [main, per] {
-        if !suffix.is_empty() && !out.ends_with(&suffix) {
-            out = format!("{out}_{suffix}");
-        }
+    // Suffixes that the name has already are taken off from the outermost inwards and put on again.
+    let outer = [type_suffix(unit, kind).unwrap_or(""), per.as_str()];
+    for suffix in outer {
+        out.truncate(without_suffix(&out, suffix).len());
     }
-    match last {
-        Some(suffix) => format!("{out}_{suffix}"),
-        None => out,
+    if !main.is_empty() && !out.ends_with(&main) {
+        out = format!("{out}_{main}");
     }
+    for suffix in outer.into_iter().rev().filter(|s| !s.is_empty()) {
+        out = format!("{out}_{suffix}");
+    }
+    out
+}
+
+/// A name without a suffix and the character before it, whatever it is.
+fn without_suffix<'a>(name: &'a str, suffix: &str) -> &'a str {
+    let stem = if suffix.is_empty() { None } else { name.strip_suffix(suffix) };
+    let shorter = stem.and_then(|stem| stem.char_indices().next_back()).map(|(at, _)| &name[..at]);
+    shorter.filter(|s| !s.is_empty()).unwrap_or(name)
 }
 
 /// An attribute's name as a label's. `keep_runs` keeps several underscores in a row; `key_prefix` puts `key` before a
-/// single leading underscore. Names that begin with `__` are reserved and stay.
+/// single leading underscore. Names between `__` and `__` are reserved and keep both.
 pub fn label_name(name: &str, strategy: Strategy, keep_runs: bool, key_prefix: bool) -> Result<String, NameError> {
     if name.is_empty() {
         return Err(NameError::EmptyLabel);
@@ -205,25 +219,30 @@ pub fn label_name(name: &str, strategy: Strategy, keep_runs: bool, key_prefix: b
     if strategy.keeps_utf8() {
         return Ok(name.to_owned());
     }
-    let reserved = name.starts_with("__") && name.ends_with("__") && name.len() > 4;
-    let mut out = String::with_capacity(name.len() + 4);
-    let mut last_underscore = false;
-    for c in name.chars() {
-        let valid = c.is_ascii_alphanumeric();
-        if valid {
-            out.push(c);
-        } else if keep_runs || reserved || !last_underscore {
-            out.push('_');
-        }
-        last_underscore = !valid;
-    }
+    let inner = name.strip_prefix("__").and_then(|n| n.strip_suffix("__")).filter(|n| !n.is_empty() && !keep_runs);
+    let mut out = match inner {
+        Some(inner) => format!("__{}__", escaped_label(inner, keep_runs)),
+        None => escaped_label(name, keep_runs),
+    };
     if out.starts_with(|c: char| c.is_ascii_digit()) {
         out.insert_str(0, "key_");
     } else if key_prefix && out.starts_with('_') && !out.starts_with("__") {
         out.insert_str(0, "key");
     }
-    if out.chars().all(|c| c == '_') {
+    if out != name && out.chars().all(|c| c == '_') {
         return Err(NameError::InvalidLabel(name.to_owned(), out));
     }
     Ok(out)
+}
+
+fn escaped_label(name: &str, keep_runs: bool) -> String {
+    let mut out = String::with_capacity(name.len() + 4);
+    for c in name.chars() {
+        if c.is_ascii_alphanumeric() {
+            out.push(c);
+        } else if keep_runs || !out.ends_with('_') {
+            out.push('_');
+        }
+    }
+    out
 }

@@ -18,7 +18,7 @@ use sextant_proto::{SeriesWrite, Temporality, WriteRequest};
 
 use super::{
     OtlpOptions,
-    attributes::{base_labels, point_labels, target_info},
+    attributes::{BaseLabels, base_labels, point_labels, target_info, value_text},
     histograms::{NO_RECORDED_VALUE, custom_buckets, exponential},
     names::{SuffixType, metric_name, unit_name},
 };
@@ -102,7 +102,7 @@ fn ms(unix_nano: u64) -> i64 {
 
 struct MetricWriter<'a> {
     options: &'a OtlpOptions,
-    base: &'a LabelsBuilder,
+    base: &'a BaseLabels,
     out: &'a mut Translated,
     times: &'a mut TimeSpan,
 }
@@ -230,7 +230,7 @@ impl MetricWriter<'_> {
         let labels = self.labels(family, &p.attributes);
         let stale = p.flags & NO_RECORDED_VALUE != 0;
         let value = |v: f64| if stale { stale_nan() } else { v };
-        let mut emit = |this: &mut Self, labels: &LabelsBuilder, suffix: &str, v: f64, exemplars: Vec<Exemplar>| {
+        let emit = |this: &mut Self, labels: &LabelsBuilder, suffix: &str, v: f64, exemplars: Vec<Exemplar>| {
             let sample = this.sample(p.time_unix_nano, p.start_time_unix_nano, value(v));
             this.push(family, labels, suffix, sample, exemplars);
         };
@@ -241,8 +241,8 @@ impl MetricWriter<'_> {
         let mut pending = exemplars(&p.exemplars);
         pending.sort_by(|a, b| a.v.total_cmp(&b.v));
         let mut cumulative = 0u64;
-        for (i, bound) in p.explicit_bounds.iter().enumerate() {
-            cumulative += p.bucket_counts.get(i).copied().unwrap_or(0);
+        for (bound, count) in p.explicit_bounds.iter().zip(&p.bucket_counts) {
+            cumulative = cumulative.saturating_add(*count);
             let mut with_bound = labels.clone();
             with_bound.set("le", &plain_float(*bound));
             let at = pending.partition_point(|e| e.v <= *bound);
@@ -303,26 +303,17 @@ fn point_count(metric: &Metric) -> usize {
     }
 }
 
-/// A bound as Go prints it: `0.5`, `1`, `1e+06`, `+Inf`.
+/// A bound or quantile: all digits, without an exponent.
 fn plain_float(v: f64) -> String {
-    if v.is_nan() {
-        return "NaN".into();
-    }
-    if v.is_infinite() {
-        return if v > 0.0 { "+Inf".into() } else { "-Inf".into() };
-    }
-    if v == 0.0 || (1e-4..1e21).contains(&v.abs()) {
-        return v.to_string();
-    }
-    let text = format!("{v:e}");
-    match text.split_once('e') {
-        Some((m, e)) => {
-            let (sign, digits) = e.strip_prefix('-').map_or(('+', e), |d| ('-', d));
-            format!("{m}e{sign}{digits:0>2}")
-        }
-        None => text,
+    match v {
+        f64::INFINITY => "+Inf".into(),
+        f64::NEG_INFINITY => "-Inf".into(),
+        v => v.to_string(),
     }
 }
+
+/// Characters that the labels of an exemplar may have, as OpenMetrics says.
+const EXEMPLAR_CHARACTERS_MAX: usize = 128;
 
 fn exemplars(points: &[OtlpExemplar]) -> Vec<Exemplar> {
     points
@@ -340,9 +331,14 @@ fn exemplars(points: &[OtlpExemplar]) -> Vec<Exemplar> {
                 Some(exemplar::Value::AsInt(i)) => i as f64,
                 None => 0.0,
             };
+            let mut all = labels.clone();
             for a in &e.filtered_attributes {
-                labels.set(&a.key, &super::attributes::value_text(a.value.as_ref()));
+                all.set(&a.key, &value_text(a.value.as_ref()));
             }
+            all.remove("");
+            // The ids matter more than attributes that would make the labels too long.
+            let characters: usize = all.iter().map(|(n, v)| n.chars().count() + v.chars().count()).sum();
+            let labels = if characters <= EXEMPLAR_CHARACTERS_MAX { all } else { labels };
             Exemplar { t: ms(e.time_unix_nano), v, labels: labels.build() }
         })
         .collect()

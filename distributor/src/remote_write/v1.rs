@@ -1,183 +1,216 @@
 //! Remote write 1.0, walked by hand: of a known series no label is looked at.
 //!
-//! A series message usually begins with its labels and goes on with samples. The labels of the next message are predicted from the
-//! message before: their length and keyed hash are compared, and the byte after them must be the tag of samples, histograms or
-//! exemplars (or the end), so that a longer label set is never taken for its prefix. Everything else takes the general way.
+//! A series message usually begins with its labels and goes on with one sample. The labels of the next message are
+//! predicted from the message before: their length and keyed hash are compared. Equal bytes parse alike, so the byte
+//! after them begins a field; it must not be the tag of one more label, since then the series is another one, of whose
+//! labels these are a prefix. Labels that are not the predicted ones are found by their length fields and looked up.
+//! Everything that the protocol allows besides (several samples, labels after samples, unknown fields) takes the
+//! general way in [`Walker::contents`].
 
 use std::ops::Range;
 
-use prost::Message;
-use sextant_model::{MetricMetadata, MetricType};
-use sextant_proto::{ErrorClass, remote_write as wire_format};
+use sextant_model::MetricType;
 
-use super::{histogram, no_identities};
+use super::{
+    Context,
+    parts::{push_exemplar, push_histogram},
+};
 use crate::{
     RequestError,
-    canonical::{Pairs, canonicalise, put_text, show_pairs},
-    identity::{Epochs, Form, Identities, KeyedHash},
-    rows::{LabelForm, Miss, NEEDS_LABELS, NO_ENTRY, Row, RowExemplar, RowHistogram, RowMetadata, RowSample, Rows},
-    wire::{Field, Wire, WireError, wire_error},
+    canonical::{Pairs, show_pairs},
+    identity::{Form, KeyedHash},
+    metadata,
+    rows::{LabelForm, NO_ENTRY, RowSample, Rows},
+    wire::{Field, Wire, WireError, put_varint, varint, wire_error},
 };
 
+const SERIES_TAG: u8 = 1 << 3 | 2;
 const LABEL_TAG: u8 = 1 << 3 | 2;
-
-fn malformed(e: WireError) -> RequestError {
-    RequestError::Protobuf { message: "prometheus.WriteRequest", reason: e.reason, at: e.at }
-}
+const SAMPLE_TAG: u8 = 2 << 3 | 2;
+const VALUE_TAG: u8 = 1 << 3 | 1;
+const TIMESTAMP_TAG: u8 = 2 << 3;
 
 /// Takes a request apart into rows.
-pub(crate) fn walk(
-    input: &[u8],
-    identities: &Identities,
-    epochs: &Epochs,
-    rows: &mut Rows,
-) -> Result<(), RequestError> {
-    let mut request = Wire::new(input, 0..input.len());
-    let mut walker = Walker { input, identities, epochs, hash: KeyedHash::of(Form::V1), last: NO_ENTRY };
-    while let Some((number, field)) = request.next().map_err(malformed)? {
-        match (number, field) {
-            (1, Field::Bytes(message)) => walker.series(message, rows).map_err(malformed)?,
-            (3, Field::Bytes(message)) => metadata(input, message, rows).map_err(malformed)?,
+pub(crate) fn walk(input: &[u8], context: &Context<'_>, rows: &mut Rows) -> Result<(), RequestError> {
+    let malformed = |e: WireError| {
+        let (reason, at) = (e.reason, e.at);
+        RequestError::Protobuf { message: "prometheus.WriteRequest", reason, at }
+    };
+    let mut walker =
+        Walker { input, context, hash: KeyedHash::of(Form::V1), last: NO_ENTRY, predicted: NO_ENTRY };
+    let mut at = 0;
+    while at < input.len() {
+        context.check_size(rows)?;
+        if input[at] == SERIES_TAG {
+            let message = length_delimited(input, at + 1).map_err(malformed)?;
+            at = message.end;
+            walker.series(message, rows).map_err(malformed)?;
+            continue;
+        }
+        let mut wire = Wire::new(input, at..input.len());
+        let field = wire.next().map_err(malformed)?;
+        at = wire.pos();
+        match field {
+            Some((1, Field::Bytes(message))) => walker.series(message, rows).map_err(malformed)?,
+            Some((3, Field::Bytes(message))) => family(input, message, context, rows).map_err(malformed)?,
             _ => {}
         }
     }
     Ok(())
 }
 
+/// The range after a length, which lies within the input.
+#[inline]
+fn length_delimited(input: &[u8], at: usize) -> Result<Range<usize>, WireError> {
+    let (n, len) = varint(&input[at..]).map_err(|reason| wire_error(reason, at))?;
+    let start = at + len;
+    if n > (input.len() - start) as u64 {
+        return Err(wire_error("length goes past the end", at));
+    }
+    Ok(start..start + n as usize)
+}
+
 struct Walker<'a> {
     input: &'a [u8],
-    identities: &'a Identities,
-    epochs: &'a Epochs,
+    context: &'a Context<'a>,
     hash: KeyedHash,
+    /// The entry of the message before.
     last: u32,
+    /// The entry expected next. It stays over a message that is new, so that one new series costs one miss.
+    predicted: u32,
 }
 
 impl Walker<'_> {
+    #[inline]
     fn series(&mut self, message: Range<usize>, rows: &mut Rows) -> Result<(), WireError> {
-        let row = rows.series.len() as u32;
-        let predicted = self.identities.next(self.last);
-        if predicted != NO_ENTRY
-            && let Some(end) = self.predicted_end(predicted, &message)
-        {
-            self.push_known(predicted, message.start..end, rows);
-            return self.contents(end..message.end, row, rows, None);
+        let input = self.input;
+        if let Some(end) = self.predicted_end(&message) {
+            let row = self.push_known(self.predicted, message.start..end, rows);
+            if let Some((t, v)) = one_sample(&input[end..message.end]) {
+                rows.series[row as usize].has_data = true;
+                rows.samples.push(RowSample { row, t, v, start: 0 });
+                return Ok(());
+            }
+            return self.contents(message.start..end, end..message.end, rows);
         }
-        // Labels that lie together at the start are one range; others are gathered.
-        let mut labels = Wire::new(self.input, message.clone());
-        while !labels.is_at_end() && self.input[labels.pos()] == LABEL_TAG {
-            labels.next()?;
+        // Labels that lie together at the start are one range; a message that begins otherwise has none there.
+        let mut end = message.start;
+        while end < message.end && input[end] == LABEL_TAG {
+            end = length_delimited(&input[..message.end], end + 1)?.end;
         }
-        let end = labels.pos();
-        self.push(message.start..end, rows);
-        let mut scattered = Vec::new();
-        self.contents(end..message.end, row, rows, Some(&mut scattered))?;
-        if !scattered.is_empty() {
-            self.gather(message.start..end, &scattered, row, rows);
-        }
-        Ok(())
+        self.push(message.start..end, LabelForm::Fields, rows);
+        self.contents(message.start..end, end..message.end, rows)
     }
 
     /// Where the labels end, if they are the predicted series'.
     #[inline]
-    fn predicted_end(&self, entry: u32, message: &Range<usize>) -> Option<usize> {
-        let end = message.start.checked_add(self.identities.raw_len(entry))?;
+    fn predicted_end(&self, message: &Range<usize>) -> Option<usize> {
+        let identities = self.context.identities;
+        let end = message.start.checked_add(identities.raw_len(self.predicted)?)?;
         if end > message.end || (end < message.end && self.input[end] == LABEL_TAG) {
             return None;
         }
-        self.identities.is(entry, self.hash.hash(&self.input[message.start..end])).then_some(end)
+        identities.is(self.predicted, self.hash.hash(&self.input[message.start..end])).then_some(end)
     }
 
     #[inline]
-    fn push_known(&mut self, raw: u32, labels: Range<usize>, rows: &mut Rows) {
-        let place = self.identities.place(raw, self.epochs);
-        self.identities.link(self.last, raw);
+    fn push_known(&mut self, raw: u32, labels: Range<usize>, rows: &mut Rows) -> u32 {
+        let identities = self.context.identities;
+        identities.link(self.last, raw);
         self.last = raw;
-        if place.sent == NEEDS_LABELS {
-            rows.needs_labels.push(rows.series.len() as u32);
-        }
-        rows.series.push(Row {
-            raw,
-            entry: place.entry,
-            sent: place.sent,
-            shard: place.shard,
-            labels: (labels.start as u32, labels.len() as u32),
-            form: LabelForm::Body,
-            has_data: false,
-            flags: 0,
-        });
+        self.predicted = identities.next(raw);
+        let labels = (labels.start as u32, labels.len() as u32);
+        rows.push_placed(raw, identities.place(raw, self.context.epochs), labels, LabelForm::Fields)
     }
 
-    fn push(&mut self, labels: Range<usize>, rows: &mut Rows) {
-        let hash = self.hash.hash(&self.input[labels.clone()]);
-        if let Some(raw) = self.identities.find_raw(hash, labels.len()) {
-            return self.push_known(raw, labels, rows);
+    /// Adds a row for labels that were not predicted.
+    fn push(&mut self, labels: Range<usize>, form: LabelForm, rows: &mut Rows) {
+        let from = if form == LabelForm::Fields { self.input } else { &rows.spill };
+        let hash = self.hash.hash(&from[labels.clone()]);
+        match self.context.identities.find_raw(hash, labels.len()) {
+            Some(raw) => {
+                let row = self.push_known(raw, labels, rows);
+                rows.series[row as usize].form = form;
+            }
+            None => {
+                self.last = NO_ENTRY;
+                rows.push_miss((labels.start as u32, labels.len() as u32), form, hash);
+            }
         }
-        self.last = NO_ENTRY;
-        let row = rows.series.len() as u32;
-        rows.misses.push(Miss { row, hash });
-        rows.needs_labels.push(row);
-        rows.series.push(unplaced((labels.start as u32, labels.len() as u32), LabelForm::Body));
     }
 
-    /// Labels in several places: copied together, and looked up as one spelling.
-    fn gather(&mut self, first: Range<usize>, rest: &[Range<usize>], row: u32, rows: &mut Rows) {
-        let start = rows.spill.len();
-        rows.spill.extend_from_slice(&self.input[first]);
-        for label in rest {
-            rows.spill.push(LABEL_TAG);
-            crate::wire::put_varint(&mut rows.spill, label.len() as u64);
-            rows.spill.extend_from_slice(&self.input[label.clone()]);
-        }
-        let labels = (start as u32, (rows.spill.len() - start) as u32);
-        let hash = self.hash.hash(&rows.spill[start..]);
-        rows.needs_labels.retain(|r| *r != row);
-        rows.misses.retain(|m| m.row != row);
-        rows.misses.push(Miss { row, hash });
-        rows.needs_labels.push(row);
-        let has_data = rows.series[row as usize].has_data;
-        rows.series[row as usize] = Row { has_data, ..unplaced(labels, LabelForm::Spill) };
-        self.last = NO_ENTRY;
-    }
-
-    /// The fields after the labels; labels among them go to `scattered`, or are an error of the prediction's own.
+    /// The fields after the first labels, into the row added last. Where more labels come, the row is made anew: the
+    /// label fields are copied together and looked up as one spelling.
     fn contents(
-        &self,
-        range: Range<usize>,
-        row: u32,
+        &mut self,
+        labels: Range<usize>,
+        rest: Range<usize>,
         rows: &mut Rows,
-        mut scattered: Option<&mut Vec<Range<usize>>>,
     ) -> Result<(), WireError> {
-        let mut wire = Wire::new(self.input, range);
-        let mut late = Vec::new();
+        let (input, row) = (self.input, rows.series.len() as u32 - 1);
+        let items_before = rows.item_count();
+        let mut wire = Wire::new(input, rest.clone());
+        let mut is_scattered = false;
         while let Some((number, field)) = wire.next()? {
+            if rows.is_full() {
+                return Err(wire_error("more samples than a request may hold", wire.pos()));
+            }
             match (number, field) {
-                (1, Field::Bytes(label)) => match &mut scattered {
-                    Some(list) => list.push(label),
-                    None => late.push(label),
-                },
-                (2, Field::Bytes(message)) => sample(self.input, message, row, rows)?,
-                (3, Field::Bytes(message)) => exemplar(self.input, message, row, rows)?,
-                (4, Field::Bytes(message)) => native(self.input, message, row, rows)?,
+                (1, Field::Bytes(_)) => is_scattered = true,
+                (2, Field::Bytes(message)) => {
+                    let (t, v) = sample(input, message)?;
+                    rows.samples.push(RowSample { row, t, v, start: 0 });
+                }
+                (3, Field::Bytes(message)) => exemplar(input, message, row, rows)?,
+                (4, Field::Bytes(message)) => {
+                    let at = message.start;
+                    let show = || pairs(&input[labels.clone()]).map(|p| show_pairs(&p)).unwrap_or_default();
+                    push_histogram(&input[message], at, row, rows, show)?;
+                }
                 _ => {}
             }
         }
-        if !late.is_empty() {
-            // A predicted series that has more labels after its samples: start over with what it really is.
-            let known = rows.series[row as usize];
-            let first = known.labels.0 as usize..(known.labels.0 + known.labels.1) as usize;
-            let mut walker = Walker { last: NO_ENTRY, ..*self };
-            walker.gather(first, &late, row, rows);
+        if is_scattered {
+            rows.pop_row();
+            let start = rows.spill.len();
+            rows.spill.extend_from_slice(&input[labels]);
+            let mut wire = Wire::new(input, rest);
+            while let Some((number, field)) = wire.next()? {
+                if let (1, Field::Bytes(label)) = (number, field) {
+                    rows.spill.push(LABEL_TAG);
+                    put_varint(&mut rows.spill, label.len() as u64);
+                    rows.spill.extend_from_slice(&input[label]);
+                }
+            }
+            self.push(start..rows.spill.len(), LabelForm::SpilledFields, rows);
         }
+        // A series without anything to store (labels alone, or everything refused) is checked and not announced.
+        rows.series[row as usize].has_data = rows.item_count() > items_before;
         Ok(())
     }
 }
 
-fn unplaced(labels: (u32, u32), form: LabelForm) -> Row {
-    Row { raw: NO_ENTRY, entry: NO_ENTRY, sent: NEEDS_LABELS, shard: 0, labels, form, has_data: false, flags: 0 }
+/// The content of a message that is one sample and nothing else, in the order in which every sender writes it.
+#[inline]
+fn one_sample(bytes: &[u8]) -> Option<(i64, f64)> {
+    let (&[SAMPLE_TAG, size], rest) = bytes.split_first_chunk::<2>()? else { return None };
+    if usize::from(size) != rest.len() || size >= 0x80 {
+        return None;
+    }
+    // A value of 0 may be left out.
+    let (v, rest) = match rest {
+        [VALUE_TAG, rest @ ..] => {
+            let (bits, rest) = rest.split_first_chunk::<8>()?;
+            (f64::from_le_bytes(*bits), rest)
+        }
+        _ => (0.0, rest),
+    };
+    let [TIMESTAMP_TAG, rest @ ..] = rest else { return None };
+    let (t, len) = varint(rest).ok()?;
+    (len == rest.len()).then_some((t as i64, v))
 }
 
-#[inline]
-fn sample(input: &[u8], message: Range<usize>, row: u32, rows: &mut Rows) -> Result<(), WireError> {
+fn sample(input: &[u8], message: Range<usize>) -> Result<(i64, f64), WireError> {
     let mut wire = Wire::new(input, message);
     let (mut v, mut t) = (0.0, 0);
     while let Some((number, field)) = wire.next()? {
@@ -187,9 +220,7 @@ fn sample(input: &[u8], message: Range<usize>, row: u32, rows: &mut Rows) -> Res
             _ => {}
         }
     }
-    rows.series[row as usize].has_data = true;
-    rows.samples.push(RowSample { row, t, v, start: 0 });
-    Ok(())
+    Ok((t, v))
 }
 
 fn exemplar(input: &[u8], message: Range<usize>, row: u32, rows: &mut Rows) -> Result<(), WireError> {
@@ -208,51 +239,6 @@ fn exemplar(input: &[u8], message: Range<usize>, row: u32, rows: &mut Rows) -> R
     Ok(())
 }
 
-/// Label characters that an exemplar may have, as OpenMetrics says.
-const EXEMPLAR_CHARACTERS_MAX: usize = 128;
-
-/// Adds an exemplar, or counts it as dropped where its labels are too long or not text: an exemplar never fails a request.
-pub(super) fn push_exemplar(row: u32, t: i64, v: f64, pairs: &mut Pairs<'_>, rows: &mut Rows) {
-    let text = |b: &[u8]| std::str::from_utf8(b).map(|s| s.chars().count());
-    let size: Result<usize, _> = pairs.iter().map(|(n, v)| Ok::<_, std::str::Utf8Error>(text(n)? + text(v)?)).sum();
-    pairs.sort();
-    let twice = pairs.windows(2).any(|p| p[0].0 == p[1].0);
-    if twice || !size.is_ok_and(|s| s <= EXEMPLAR_CHARACTERS_MAX) {
-        rows.exemplars_dropped += 1;
-        return;
-    }
-    let labels = rows.put_blob(|out| {
-        for (name, value) in pairs.iter().filter(|(n, v)| !n.is_empty() && !v.is_empty()) {
-            put_text(out, name);
-            put_text(out, value);
-        }
-    });
-    rows.exemplars.push(RowExemplar { row, t, v, labels });
-}
-
-fn native(input: &[u8], message: Range<usize>, row: u32, rows: &mut Rows) -> Result<(), WireError> {
-    let at = message.start;
-    let decoded = wire_format::Histogram::decode(&input[message]).map_err(|_| wire_error("malformed histogram", at))?;
-    push_histogram(&decoded, row, rows);
-    Ok(())
-}
-
-/// Adds a histogram, or refuses it and keeps the rest of its series.
-pub(super) fn push_histogram(decoded: &wire_format::Histogram, row: u32, rows: &mut Rows) {
-    rows.series[row as usize].has_data = true;
-    match histogram::model(decoded) {
-        Ok(h) => {
-            let encoded = rows.put_blob(|out| h.encode(out));
-            rows.histograms.push(RowHistogram { row, t: decoded.timestamp, start: decoded.start_timestamp, encoded });
-        }
-        Err(reason) => {
-            rows.refused.push(ErrorClass::BadRequest, || {
-                (format!("series {row} of the request"), format!("invalid histogram: {reason} (series {row} of the request)"))
-            });
-        }
-    }
-}
-
 fn pair(input: &[u8], label: Range<usize>) -> Result<(&[u8], &[u8]), WireError> {
     let mut wire = Wire::new(input, label);
     let (mut name, mut value) = (&[][..], &[][..]);
@@ -267,38 +253,35 @@ fn pair(input: &[u8], label: Range<usize>) -> Result<(&[u8], &[u8]), WireError> 
 }
 
 /// The pairs of a spelling: label fields behind each other.
-pub(crate) fn pairs(labels: &[u8]) -> Result<Pairs<'_>, &'static str> {
+pub(crate) fn pairs(labels: &[u8]) -> Result<Pairs<'_>, WireError> {
     let mut wire = Wire::new(labels, 0..labels.len());
     let mut out = Vec::with_capacity(16);
-    while let Some((number, field)) = wire.next().map_err(|e| e.reason)? {
+    while let Some((number, field)) = wire.next()? {
         if let (1, Field::Bytes(label)) = (number, field) {
-            out.push(pair(labels, label).map_err(|e| e.reason)?);
+            out.push(pair(labels, label)?);
         }
     }
     Ok(out)
 }
 
-fn metadata(input: &[u8], message: Range<usize>, rows: &mut Rows) -> Result<(), WireError> {
-    let at = message.start;
-    let m = wire_format::MetricMetadataV1::decode(&input[message]).map_err(|_| wire_error("malformed metadata", at))?;
-    if !m.metric_family_name.is_empty() {
-        let metadata = MetricMetadata { metric_type: MetricType::from_number(i64::from(m.r#type)), help: m.help, unit: m.unit };
-        rows.metadata.push(RowMetadata { family: m.metric_family_name, metadata, shard: 0 });
-    }
-    Ok(())
-}
-
-/// Walks any bytes and reads the labels of every series.
-#[doc(hidden)]
-pub fn fuzz_v1(input: &[u8]) {
-    let (identities, epochs, mut rows) = no_identities();
-    if walk(input, &identities, &epochs, &mut rows).is_ok() {
-        for row in &rows.series {
-            let bytes = if row.form == LabelForm::Spill { &rows.spill[..] } else { input };
-            if let Ok(mut pairs) = pairs(crate::rows::slice(bytes, row.labels)) {
-                let _ = show_pairs(&pairs);
-                let _ = canonicalise(&mut pairs, &Default::default(), &mut Vec::new());
-            }
+/// Metadata of a family.
+fn family(
+    input: &[u8],
+    message: Range<usize>,
+    context: &Context<'_>,
+    rows: &mut Rows,
+) -> Result<(), WireError> {
+    let mut wire = Wire::new(input, message);
+    let (mut metric_type, mut name, mut help, mut unit) = (MetricType::Unknown, &[][..], &[][..], &[][..]);
+    while let Some((number, field)) = wire.next()? {
+        match (number, field) {
+            (1, Field::Varint(n)) => metric_type = MetricType::from_number(n as i64),
+            (2, Field::Bytes(r)) => name = &input[r],
+            (4, Field::Bytes(r)) => help = &input[r],
+            (5, Field::Bytes(r)) => unit = &input[r],
+            _ => {}
         }
     }
+    metadata::push(context.memory, context.tenant, context.epochs, name, (metric_type, help, unit), rows);
+    Ok(())
 }

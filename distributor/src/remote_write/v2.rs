@@ -1,200 +1,290 @@
 //! Remote write 2.0: label names and values are numbers in a table of symbols.
 //!
-//! A series' spelling is its names and values in the order sent, each with its length; its hash is looked up like 1.0's.
+//! A series' spelling is its names and values in the order sent, each with its length; it is written to the rows' spill
+//! and looked up by its hash, as in 1.0. No text is checked and nothing is allocated for a series that is known.
+//! Symbols that are used again and again make much text of a few bytes: all spellings together may be as long as a
+//! request.
 
-use prost::Message;
-use sextant_model::{METRIC_NAME, MetricMetadata, MetricType};
-use sextant_proto::{
-    ErrorClass,
-    remote_write::{RequestV2, TimeSeriesV2},
+use std::ops::Range;
+
+use sextant_model::{METRIC_NAME, MetricType};
+use sextant_proto::ErrorClass;
+
+use super::{
+    Context,
+    parts::{push_exemplar, push_histogram},
 };
-
-use super::{no_identities, v1::{push_exemplar, push_histogram}};
 use crate::{
     RequestError,
     canonical::{Pairs, put_text, show_pairs},
-    identity::{Epochs, Form, Identities, KeyedHash},
-    rows::{LabelForm, Miss, NEEDS_LABELS, NO_ENTRY, REFUSED, Row, RowMetadata, RowSample, Rows},
+    identity::{Form, KeyedHash},
+    metadata,
+    rows::{LabelForm, REFUSED, RowSample, Rows},
+    wire::{Field, Wire, WireError, varint, wire_error},
 };
 
 /// Takes a request apart into rows; every row's labels are in the spill.
-pub(crate) fn walk(
-    input: &[u8],
-    identities: &Identities,
-    epochs: &Epochs,
-    rows: &mut Rows,
-    type_and_unit_labels: bool,
-) -> Result<(), RequestError> {
-    let malformed = |reason: &'static str| RequestError::Protobuf { message: "io.prometheus.write.v2.Request", reason, at: 0 };
-    let request = RequestV2::decode(input).map_err(|_| malformed("not a valid message"))?;
-    if request.symbols.first().is_some_and(|s| !s.is_empty()) {
-        return Err(malformed("the first symbol must be empty"));
-    }
-    let hash = KeyedHash::of(Form::V2);
-    for series in &request.timeseries {
-        let row = rows.series.len() as u32;
-        rows.series.push(Row {
-            raw: NO_ENTRY,
-            entry: NO_ENTRY,
-            sent: REFUSED,
-            shard: 0,
-            labels: (0, 0),
-            form: LabelForm::Spill,
-            has_data: true,
-            flags: 0,
-        });
-        if let Err((shown, reason)) = one(&request.symbols, series, row, rows, type_and_unit_labels) {
-            rows.refused.push(ErrorClass::BadRequest, || (shown, reason));
-            continue;
-        }
-        let labels = rows.series[row as usize].labels;
-        let bytes = crate::rows::slice(&rows.spill, labels);
-        let of_labels = hash.hash(bytes);
-        let at = &mut rows.series[row as usize];
-        match identities.find_raw(of_labels, bytes.len()) {
-            Some(raw) => {
-                let place = identities.place(raw, epochs);
-                (at.raw, at.entry, at.sent, at.shard) = (raw, place.entry, place.sent, place.shard);
-            }
-            None => {
-                at.sent = NEEDS_LABELS;
-                rows.misses.push(Miss { row, hash: of_labels });
-            }
-        }
-        if rows.series[row as usize].sent == NEEDS_LABELS {
-            rows.needs_labels.push(row);
+pub(crate) fn walk(input: &[u8], context: &Context<'_>, rows: &mut Rows) -> Result<(), RequestError> {
+    let malformed = |e: WireError| {
+        let (reason, at) = (e.reason, e.at);
+        RequestError::Protobuf { message: "io.prometheus.write.v2.Request", reason, at }
+    };
+    // Symbols need not come first.
+    rows.symbols.clear();
+    let mut wire = Wire::new(input, 0..input.len());
+    while let Some((number, field)) = wire.next().map_err(malformed)? {
+        if let (4, Field::Bytes(r)) = (number, field) {
+            rows.symbols.push((r.start as u32, r.len() as u32));
         }
     }
-    Ok(())
+    if let Some(&(at, 1..)) = rows.symbols.first() {
+        return Err(malformed(wire_error("the first symbol must be the empty text", at as usize)));
+    }
+    let symbols = std::mem::take(&mut rows.symbols);
+    let mut walker =
+        Walker { input, context, symbols: &symbols, hash: KeyedHash::of(Form::V2), refs: vec![] };
+    let mut wire = Wire::new(input, 0..input.len());
+    let result = loop {
+        match wire.next().map_err(malformed) {
+            Ok(Some((5, Field::Bytes(message)))) => {
+                let size = context.check_size(rows);
+                if let Err(e) = size.and_then(|()| walker.series(message, rows).map_err(malformed)) {
+                    break Err(e);
+                }
+            }
+            Ok(Some(_)) => {}
+            Ok(None) => break context.check_size(rows),
+            Err(e) => break Err(e),
+        }
+    };
+    rows.symbols = symbols;
+    result
 }
 
-/// Adds a series' labels and data; the error is the series as text and the reason.
-fn one(
-    symbols: &[String],
-    series: &TimeSeriesV2,
-    row: u32,
-    rows: &mut Rows,
-    type_and_unit_labels: bool,
-) -> Result<(), (String, String)> {
-    let by_refs = || format!("{:?}", series.labels_refs).replace(',', "");
-    let mut pairs = resolve(symbols, &series.labels_refs)
-        .map_err(|e| (by_refs(), format!("parsing labels for series {}: {e}", by_refs())))?;
-    let metadata = metadata(symbols, series)
-        .map_err(|e| (by_refs(), format!("parsing metadata for series {}: {e}", by_refs())))?;
-    if series.samples.is_empty() && series.histograms.is_empty() {
-        let shown = show_pairs(&pairs);
-        let reason = format!("TimeSeries must contain at least one sample or histogram for series {shown}");
-        return Err((shown, reason));
-    }
-    if !series.samples.is_empty() && !series.histograms.is_empty() {
-        let shown = show_pairs(&pairs);
-        let reason = format!("TimeSeries must not contain both samples and histograms for series {shown}");
-        return Err((shown, reason));
-    }
-    let name = pairs.iter().find(|(n, _)| *n == METRIC_NAME.as_bytes()).map(|(_, v)| *v).unwrap_or_default();
-    let unit_text;
-    if let (true, Some(m)) = (type_and_unit_labels, &metadata) {
-        unit_text = m.unit.clone();
-        if m.metric_type != MetricType::Unknown {
-            pairs.retain(|(n, _)| *n != b"__type__");
-            pairs.push((b"__type__", m.metric_type.as_str().as_bytes()));
+struct Walker<'a> {
+    input: &'a [u8],
+    context: &'a Context<'a>,
+    symbols: &'a [(u32, u32)],
+    hash: KeyedHash,
+    refs: Vec<u32>,
+}
+
+/// Numbers of a metadata message.
+#[derive(Clone, Copy, Default)]
+struct Metadata {
+    metric_type: MetricType,
+    help: u32,
+    unit: u32,
+}
+
+impl<'a> Walker<'a> {
+    fn series(&mut self, message: Range<usize>, rows: &mut Rows) -> Result<(), WireError> {
+        let input = self.input;
+        let row = rows.series.len() as u32;
+        let before = (rows.samples.len(), rows.histograms.len(), rows.refused.items);
+        let exemplars_before = rows.exemplars.len() as u64 + rows.exemplars_dropped;
+        // Items name their row, whose labels are known only when the whole message is read.
+        rows.push_miss((0, 0), LabelForm::SpilledPairs, 0);
+        let mut refs = std::mem::take(&mut self.refs);
+        refs.clear();
+        let (mut sent, mut created) = (Metadata::default(), 0);
+        let mut wire = Wire::new(input, message);
+        while let Some((number, field)) = wire.next()? {
+            if rows.is_full() {
+                return Err(wire_error("more samples than a request may hold", wire.pos()));
+            }
+            match (number, field) {
+                (1, Field::Bytes(packed)) => unpack(input, packed, &mut refs)?,
+                (1, Field::Varint(n)) => refs.push(clamp(n)),
+                (2, Field::Bytes(m)) => {
+                    let (t, v, start) = sample(input, m)?;
+                    rows.samples.push(RowSample { row, t, v, start });
+                }
+                (3, Field::Bytes(m)) => {
+                    let at = m.start;
+                    let show = || self.resolve(&refs).map(|p| show_pairs(&p)).unwrap_or_default();
+                    push_histogram(&input[m], at, row, rows, show)?;
+                }
+                (4, Field::Bytes(m)) => self.exemplar(m, row, rows)?,
+                (5, Field::Bytes(m)) => sent = numbers(input, m)?,
+                (6, Field::Varint(n)) => created = n as i64,
+                _ => {}
+            }
         }
-        if !unit_text.is_empty() {
-            pairs.retain(|(n, _)| *n != b"__unit__");
-            pairs.push((b"__unit__", unit_text.as_bytes()));
+        for s in rows.samples[before.0..].iter_mut().filter(|s| s.start == 0) {
+            s.start = created;
         }
+        let has_values = before != (rows.samples.len(), rows.histograms.len(), rows.refused.items);
+        let has_exemplars = rows.exemplars.len() as u64 + rows.exemplars_dropped > exemplars_before;
+        rows.pop_row();
+        if let Err((series, reason)) = self.finish(&refs, sent, has_values, has_exemplars, rows) {
+            rows.push_miss((0, 0), LabelForm::SpilledPairs, 0);
+            rows.misses.pop();
+            rows.needs_labels.pop();
+            rows.series[row as usize].sent = REFUSED;
+            rows.refused.push(ErrorClass::BadRequest, || (series, reason));
+        } else if has_values {
+            rows.series[row as usize].has_data = true;
+        }
+        self.refs = refs;
+        Ok(())
     }
-    let start = rows.spill.len();
-    for (name, value) in &pairs {
-        put_text(&mut rows.spill, name);
-        put_text(&mut rows.spill, value);
+
+    /// Adds the row, where the series has anything to store, and its metadata; the error is the series as text and the
+    /// reason.
+    fn finish(
+        &self,
+        refs: &[u32],
+        sent: Metadata,
+        has_values: bool,
+        has_exemplars: bool,
+        rows: &mut Rows,
+    ) -> Result<(), (String, String)> {
+        let by_refs = || format!("{refs:?}").replace(',', "");
+        let mut pairs = self
+            .resolve(refs)
+            .map_err(|e| (by_refs(), format!("parsing labels for series {}: {e}", by_refs())))?;
+        let symbol = |what: &str, r: u32| {
+            let outside =
+                || format!("metadata {what} {r} outside of symbols table (size {})", self.symbols.len());
+            // No symbols at all and nothing named: an old sender without metadata.
+            if r == 0 { Ok(&[][..]) } else { self.symbol(r).ok_or_else(outside) }
+        };
+        let texts = symbol("help_ref", sent.help).and_then(|help| Ok((help, symbol("unit_ref", sent.unit)?)));
+        let (help, unit) =
+            texts.map_err(|e| (by_refs(), format!("parsing metadata for series {}: {e}", by_refs())))?;
+        let has_metadata = sent.metric_type != MetricType::Unknown || !help.is_empty() || !unit.is_empty();
+        if !has_values && (has_exemplars || !has_metadata) {
+            let shown = show_pairs(&pairs);
+            let reason =
+                format!("TimeSeries must contain at least one sample or histogram for series {shown}");
+            return Err((shown, reason));
+        }
+        let name = pairs.iter().find(|(n, _)| *n == METRIC_NAME.as_bytes()).map_or(&[][..], |(_, v)| *v);
+        if has_metadata && !name.is_empty() {
+            let content = (sent.metric_type, help, unit);
+            let Context { memory, tenant, epochs, .. } = *self.context;
+            metadata::push(memory, tenant, epochs, name, content, rows);
+        }
+        if !has_values && !name.is_empty() {
+            return Ok(());
+        }
+        if self.context.type_and_unit_labels {
+            if sent.metric_type != MetricType::Unknown {
+                replace(&mut pairs, b"__type__", sent.metric_type.as_str().as_bytes());
+            }
+            if !unit.is_empty() {
+                replace(&mut pairs, b"__unit__", unit);
+            }
+        }
+        let size: usize = pairs.iter().map(|(n, v)| n.len() + v.len() + 4).sum();
+        if rows.spill.len().saturating_add(size) > self.context.label_bytes_max {
+            rows.is_too_long = true;
+            return Err((by_refs(), String::new()));
+        }
+        let start = rows.spill.len();
+        for (name, value) in &pairs {
+            put_text(&mut rows.spill, name);
+            put_text(&mut rows.spill, value);
+        }
+        let spelling = &rows.spill[start..];
+        let hash = self.hash.hash(spelling);
+        let labels = (start as u32, spelling.len() as u32);
+        match self.context.identities.find_raw(hash, spelling.len()) {
+            Some(raw) => {
+                let place = self.context.identities.place(raw, self.context.epochs);
+                rows.push_placed(raw, place, labels, LabelForm::SpilledPairs);
+            }
+            None => rows.push_miss(labels, LabelForm::SpilledPairs, hash),
+        }
+        Ok(())
     }
-    rows.series[row as usize].labels = (start as u32, (rows.spill.len() - start) as u32);
-    if let (Some(metadata), Ok(family)) = (metadata, std::str::from_utf8(name))
-        && !family.is_empty()
-        && metadata != MetricMetadata::default()
-    {
-        rows.metadata.push(RowMetadata { family: family.to_owned(), metadata, shard: 0 });
+
+    fn symbol(&self, r: u32) -> Option<&'a [u8]> {
+        self.symbols.get(r as usize).map(|&range| crate::rows::slice(self.input, range))
     }
-    for s in &series.samples {
-        let start = if s.start_timestamp != 0 { s.start_timestamp } else { series.created_timestamp };
-        rows.samples.push(RowSample { row, t: s.timestamp, v: s.value, start });
+
+    fn resolve(&self, refs: &[u32]) -> Result<Pairs<'a>, String> {
+        if !refs.len().is_multiple_of(2) {
+            return Err(format!("invalid labelRefs length {}", refs.len()));
+        }
+        let mut pairs = Vec::with_capacity(refs.len() / 2 + 2);
+        for pair in refs.chunks_exact(2) {
+            let Some(found) = self.symbol(pair[0]).zip(self.symbol(pair[1])) else {
+                let (name, value, size) = (pair[0], pair[1], self.symbols.len());
+                return Err(format!(
+                    "labelRefs {name} (name) = {value} (value) outside of symbols table (size {size})"
+                ));
+            };
+            pairs.push(found);
+        }
+        Ok(pairs)
     }
-    for h in &series.histograms {
-        push_histogram(h, row, rows);
-    }
-    for e in &series.exemplars {
-        match resolve(symbols, &e.labels_refs) {
-            Ok(mut pairs) => push_exemplar(row, e.timestamp, e.value, &mut pairs, rows),
+
+    fn exemplar(&self, message: Range<usize>, row: u32, rows: &mut Rows) -> Result<(), WireError> {
+        let mut wire = Wire::new(self.input, message);
+        let (mut refs, mut v, mut t) = (Vec::new(), 0.0, 0);
+        while let Some((number, field)) = wire.next()? {
+            match (number, field) {
+                (1, Field::Bytes(packed)) => unpack(self.input, packed, &mut refs)?,
+                (1, Field::Varint(n)) => refs.push(clamp(n)),
+                (2, Field::Fixed64(bits)) => v = f64::from_bits(bits),
+                (3, Field::Varint(n)) => t = n as i64,
+                _ => {}
+            }
+        }
+        match self.resolve(&refs) {
+            Ok(mut pairs) => push_exemplar(row, t, v, &mut pairs, rows),
             Err(_) => rows.exemplars_dropped += 1,
         }
+        Ok(())
+    }
+}
+
+fn replace<'a>(pairs: &mut Pairs<'a>, name: &'static [u8], value: &'a [u8]) {
+    pairs.retain(|(n, _)| *n != name);
+    pairs.push((name, value));
+}
+
+/// A number too large for a reference is outside of every table.
+fn clamp(n: u64) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
+
+fn unpack(input: &[u8], packed: Range<usize>, refs: &mut Vec<u32>) -> Result<(), WireError> {
+    let mut rest = &input[packed.clone()];
+    while !rest.is_empty() {
+        let (n, len) = varint(rest).map_err(|reason| wire_error(reason, packed.end - rest.len()))?;
+        refs.push(clamp(n));
+        rest = &rest[len..];
     }
     Ok(())
 }
 
-fn resolve<'a>(symbols: &'a [String], refs: &[u32]) -> Result<Pairs<'a>, String> {
-    if !refs.len().is_multiple_of(2) {
-        return Err(format!("invalid labelRefs length {}", refs.len()));
-    }
-    refs.chunks_exact(2)
-        .map(|pair| {
-            let of = |r: u32| symbols.get(r as usize).map(|s| s.as_bytes());
-            of(pair[0]).zip(of(pair[1])).ok_or_else(|| {
-                format!(
-                    "labelRefs {} (name) = {} (value) outside of symbols table (size {})",
-                    pair[0],
-                    pair[1],
-                    symbols.len()
-                )
-            })
-        })
-        .collect()
-}
-
-fn metadata(symbols: &[String], series: &TimeSeriesV2) -> Result<Option<MetricMetadata>, String> {
-    let Some(m) = &series.metadata else { return Ok(None) };
-    let of = |what: &str, r: u32| {
-        let outside = || format!("metadata {what} {r} outside of symbols table (size {})", symbols.len());
-        if r == 0 { Ok(String::new()) } else { symbols.get(r as usize).cloned().ok_or_else(outside) }
-    };
-    let (help, unit) = (of("help_ref", m.help_ref)?, of("unit_ref", m.unit_ref)?);
-    // 2.0 numbers the types as 1.0 does, but has gauge histogram and summary in its own order.
-    let metric_type = match m.r#type {
-        1 => MetricType::Counter,
-        2 => MetricType::Gauge,
-        3 => MetricType::Histogram,
-        4 => MetricType::GaugeHistogram,
-        5 => MetricType::Summary,
-        6 => MetricType::Info,
-        7 => MetricType::StateSet,
-        _ => MetricType::Unknown,
-    };
-    Ok(Some(MetricMetadata { metric_type, help, unit }))
-}
-
-/// The pairs of a spelling: names and values in turn, each with its length.
-pub(crate) fn pairs(labels: &[u8]) -> Pairs<'_> {
-    let mut out: Vec<(&[u8], &[u8])> = Vec::with_capacity(16);
-    let mut rest = labels;
-    let mut take = || -> Option<&[u8]> {
-        let (n, len) = crate::wire::varint(rest).ok()?;
-        let (text, tail) = rest.get(len..)?.split_at_checked(n as usize)?;
-        rest = tail;
-        Some(text)
-    };
-    while let (Some(name), Some(value)) = (take(), take()) {
-        out.push((name, value));
-    }
-    out
-}
-
-/// Walks any bytes.
-#[doc(hidden)]
-pub fn fuzz_v2(input: &[u8]) {
-    let (identities, epochs, mut rows) = no_identities();
-    if walk(input, &identities, &epochs, &mut rows, true).is_ok() {
-        for row in rows.series.iter().filter(|r| r.sent != REFUSED) {
-            let _ = pairs(crate::rows::slice(&rows.spill, row.labels));
+fn sample(input: &[u8], message: Range<usize>) -> Result<(i64, f64, i64), WireError> {
+    let mut wire = Wire::new(input, message);
+    let (mut v, mut t, mut start) = (0.0, 0, 0);
+    while let Some((number, field)) = wire.next()? {
+        match (number, field) {
+            (1, Field::Fixed64(bits)) => v = f64::from_bits(bits),
+            (2, Field::Varint(n)) => t = n as i64,
+            (3, Field::Varint(n)) => start = n as i64,
+            _ => {}
         }
     }
+    Ok((t, v, start))
+}
+
+fn numbers(input: &[u8], message: Range<usize>) -> Result<Metadata, WireError> {
+    let mut wire = Wire::new(input, message);
+    let mut out = Metadata::default();
+    while let Some((number, field)) = wire.next()? {
+        match (number, field) {
+            (1, Field::Varint(n)) => out.metric_type = MetricType::from_number(n as i64),
+            (3, Field::Varint(n)) => out.help = clamp(n),
+            (4, Field::Varint(n)) => out.unit = clamp(n),
+            _ => {}
+        }
+    }
+    Ok(out)
 }

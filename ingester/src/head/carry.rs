@@ -5,7 +5,7 @@
 //!
 //! Format (little-endian; `v` varint, `z` zigzag varint):
 //! ```text
-//! u8 version=1 | u64 epoch of the next generation
+//! u8 version=1 | u64 epoch of the next generation | u64 position of log index 0
 //! z newest clock | v ids { z clock, u128 id }
 //! v tenants { v length, id; u8 has newest, z newest; z touched;
 //!             v totals { u128 series, z start, z newest, z touched, u8 has before, f64 before?, f64 total }
@@ -86,9 +86,10 @@ impl Carry {
     }
 
     /// The checkpoint bytes. Equal states give equal bytes.
-    pub(crate) fn encode(&self, next_epoch: u64) -> Vec<u8> {
+    pub(crate) fn encode(&self, next_epoch: u64, base: u64) -> Vec<u8> {
         let mut out = vec![VERSION];
         out.extend_from_slice(&next_epoch.to_le_bytes());
+        out.extend_from_slice(&base.to_le_bytes());
         put_zigzag(&mut out, self.recent.newest_ms());
         put_varint(&mut out, self.recent.iter().len() as u64);
         for (at, id) in self.recent.iter() {
@@ -110,8 +111,8 @@ impl Carry {
         out
     }
 
-    /// Reads checkpoint bytes: the state and the epoch that begins with it.
-    pub(crate) fn decode(bytes: &[u8]) -> Result<(Self, u64), CarryError> {
+    /// Reads checkpoint bytes: the state, the epoch that begins with it, the position of log index 0.
+    pub(crate) fn decode(bytes: &[u8]) -> Result<(Self, u64, u64), CarryError> {
         match bytes.first() {
             Some(&VERSION) => {}
             Some(&v) => return Err(CarryError::Version(v)),
@@ -122,8 +123,9 @@ impl Carry {
         if rest.is_empty() { Ok(decoded) } else { Err(CarryError::Damaged) }
     }
 
-    fn decode_body(rest: &mut &[u8]) -> Option<(Self, u64)> {
+    fn decode_body(rest: &mut &[u8]) -> Option<(Self, u64, u64)> {
         let epoch = u64::from_le_bytes(array(rest)?);
+        let base = u64::from_le_bytes(array(rest)?);
         let mut carry = Self::default();
         let newest_ms = zigzag(rest)?;
         for _ in 0..varint(rest)? {
@@ -141,7 +143,7 @@ impl Carry {
             let histograms = decode_totals(rest, |rest| Histogram::decode(rest).ok())?;
             carry.tenants.insert(id.into(), TenantCarry { t_max, touched_ms, floats, histograms });
         }
-        Some((carry, epoch))
+        Some((carry, epoch, base))
     }
 }
 
@@ -196,9 +198,9 @@ mod tests {
 
     #[test]
     fn the_state_comes_back_and_every_cut_is_an_error() {
-        let bytes = example().encode(7);
-        let (back, epoch) = Carry::decode(&bytes).unwrap();
-        assert_eq!((epoch, back.encode(7)), (7, bytes.clone()));
+        let bytes = example().encode(7, 5);
+        let (back, epoch, base) = Carry::decode(&bytes).unwrap();
+        assert_eq!((epoch, base, back.encode(7, 5)), (7, 5, bytes.clone()));
         assert!(back.recent.contains(7));
         for n in 0..bytes.len() {
             assert!(Carry::decode(&bytes[..n]).is_err(), "cut at {n}");

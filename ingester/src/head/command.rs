@@ -4,6 +4,7 @@
 //! 1 write     the write batch (its own format)
 //! 2 seal      nothing
 //! 3 flushed   u64 position, little-endian
+//! 4 begin     u64 position, little-endian
 //! ```
 
 use bytes::Bytes;
@@ -11,6 +12,7 @@ use bytes::Bytes;
 const WRITE: u8 = 1;
 const SEAL: u8 = 2;
 const FLUSHED: u8 = 3;
+const BEGIN: u8 = 4;
 
 /// One payload of a shard's log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +24,9 @@ pub enum Command<'a> {
     Seal,
     /// Everything up to this position is in blocks that the manifests name.
     Flushed(u64),
+    /// The first payload of a new log: positions go on behind this one, because the manifests cover what an earlier log,
+    /// whose disk is gone, had up to it.
+    Begin(u64),
 }
 
 impl<'a> Command<'a> {
@@ -31,6 +36,7 @@ impl<'a> Command<'a> {
             (&WRITE, batch) => Some(Self::Write(batch)),
             (&SEAL, []) => Some(Self::Seal),
             (&FLUSHED, body) => Some(Self::Flushed(u64::from_le_bytes(body.try_into().ok()?))),
+            (&BEGIN, body) => Some(Self::Begin(u64::from_le_bytes(body.try_into().ok()?))),
             _ => None,
         }
     }
@@ -45,8 +51,8 @@ impl<'a> Command<'a> {
                 out.extend_from_slice(batch);
             }
             Self::Seal => out.push(SEAL),
-            Self::Flushed(position) => {
-                out.push(FLUSHED);
+            Self::Flushed(position) | Self::Begin(position) => {
+                out.push(if matches!(self, Self::Begin(_)) { BEGIN } else { FLUSHED });
                 out.extend_from_slice(&position.to_le_bytes());
             }
         }
@@ -60,10 +66,10 @@ mod tests {
 
     #[test]
     fn commands_come_back_and_nothing_else_is_one() {
-        for c in [Command::Write(b"abc"), Command::Seal, Command::Flushed(7)] {
+        for c in [Command::Write(b"abc"), Command::Seal, Command::Flushed(7), Command::Begin(9)] {
             assert_eq!(Command::decode(&c.encode()), Some(c));
         }
-        for bad in [&b""[..], b"\x00", b"\x02x", b"\x03short", b"\x04"] {
+        for bad in [&b""[..], b"\x00", b"\x02x", b"\x03short", b"\x04", b"\x05"] {
             assert_eq!(Command::decode(bad), None);
         }
     }

@@ -10,7 +10,7 @@ use sextant_model::{Exemplar, Labels, METRIC_NAME, MetricMetadata, SeriesBuf};
 use super::{
     select::compare_labels,
     series::{BESIDE, HISTOGRAMS, SeriesRef},
-    snapshot::{ReadBuf, Snapshot},
+    snapshot::{ReadBuf, Snapshot, has_any_sample},
     tenant::{Rows, TenantHead},
 };
 
@@ -32,10 +32,8 @@ impl TenantFlush {
     /// Sorts the series that have samples or exemplars. The generation must be sealed.
     pub fn new(head: Arc<TenantHead>) -> Self {
         let rows = head.rows.read();
-        let used = |&r: &SeriesRef| {
-            let place = rows.table.place(r);
-            place.group().is_some() || place.has(HISTOGRAMS) || rows.exemplars.contains_key(&r)
-        };
+        let mut buf = Default::default();
+        let used = |&r: &SeriesRef| has_any_sample(&rows, r, &mut buf) || rows.exemplars.contains_key(&r);
         let mut sorted: Vec<(&str, SeriesRef)> =
             rows.refs().filter(used).map(|r| (metric_name(rows.table.label_bytes(r)), r)).collect();
         sorted.sort_unstable_by(|a, b| {
@@ -91,6 +89,16 @@ impl TenantFlush {
         let name = metric_name(rows.table.label_bytes(self.series[i].0));
         let families = SUFFIXES.iter().filter_map(|s| name.strip_suffix(s));
         std::iter::once(name).chain(families).find_map(|f| rows.metadata.get(f)).cloned()
+    }
+}
+
+impl TenantFlush {
+    /// All metadata of the tenant's metric families, in order of name.
+    pub fn families(&self) -> Vec<(String, MetricMetadata)> {
+        let rows = self.head.rows.read();
+        let mut all: Vec<_> = rows.metadata.iter().map(|(n, m)| (n.to_string(), m.clone())).collect();
+        all.sort_unstable();
+        all
     }
 }
 

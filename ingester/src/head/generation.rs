@@ -8,7 +8,7 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
@@ -19,10 +19,13 @@ use sextant_model::TenantId;
 
 use super::tenant::TenantHead;
 
+const AGE_BELIEVED_MAX: Duration = Duration::from_secs(24 * 3600);
+
 /// How a generation ended.
 #[derive(Clone, Debug)]
 pub(crate) struct Seal {
     position: u64,
+    index: u64,
     checkpoint: Bytes,
 }
 
@@ -32,7 +35,8 @@ pub struct Generation {
     start: u64,
     seal: OnceLock<Seal>,
     released: OnceLock<Instant>,
-    began: OnceLock<Instant>,
+    /// When the first write was applied here, and when the distributor had taken it (milliseconds since the epoch).
+    began: OnceLock<(Instant, i64)>,
     tenants: RwLock<HashMap<Box<str>, Arc<TenantHead>, RandomState>>,
     memory: AtomicUsize,
     samples: AtomicU64,
@@ -67,9 +71,9 @@ impl Generation {
         self.seal.get().map(|s| s.position)
     }
 
-    /// The state to restore before replaying the entries after its end.
-    pub fn checkpoint(&self) -> Option<Bytes> {
-        self.seal.get().map(|s| s.checkpoint.clone())
+    /// The log index of the seal, and the state to restore before replaying the entries after it.
+    pub fn checkpoint(&self) -> Option<(u64, Bytes)> {
+        self.seal.get().map(|s| (s.index, s.checkpoint.clone()))
     }
 
     /// Bytes of memory, by count of what was allocated.
@@ -82,9 +86,15 @@ impl Generation {
         self.samples.load(Ordering::Relaxed)
     }
 
-    /// When its first write was applied on this node.
-    pub fn began(&self) -> Option<Instant> {
-        self.began.get().copied()
+    /// Time since its first write; `None` while there is none.
+    ///
+    /// After a replay it counts from when the distributor took the write. A clock that is more than a day off is not believed.
+    pub fn age(&self) -> Option<Duration> {
+        let (applied, taken_ms) = self.began.get()?;
+        let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64);
+        let by_clock = u64::try_from(now_ms.saturating_sub(*taken_ms)).ok().map(Duration::from_millis);
+        let by_clock = by_clock.filter(|age| *age <= AGE_BELIEVED_MAX);
+        Some(applied.elapsed().max(by_clock.unwrap_or_default()))
     }
 
     /// Whether nothing was written.
@@ -115,8 +125,8 @@ impl Generation {
         head
     }
 
-    pub(crate) fn count(&self, memory: usize, memory_before: usize, samples: u64) {
-        self.began.get_or_init(Instant::now);
+    pub(crate) fn count(&self, memory: usize, memory_before: usize, samples: u64, now_ms: i64) {
+        self.began.get_or_init(|| (Instant::now(), now_ms));
         if memory >= memory_before {
             self.memory.fetch_add(memory - memory_before, Ordering::Relaxed);
         } else {
@@ -125,8 +135,8 @@ impl Generation {
         self.samples.fetch_add(samples, Ordering::Relaxed);
     }
 
-    pub(crate) fn seal(&self, position: u64, checkpoint: Bytes) {
-        let _ = self.seal.set(Seal { position, checkpoint });
+    pub(crate) fn seal(&self, position: u64, index: u64, checkpoint: Bytes) {
+        let _ = self.seal.set(Seal { position, index, checkpoint });
     }
 
     /// Its rows are in blocks; it is kept for queries that began before.

@@ -16,23 +16,24 @@ use super::{
 type Set<T> = HashSet<T, RandomState>;
 
 impl Head {
-    fn tenant_after(&self, tenant: &TenantId, after: u64) -> Vec<Arc<TenantHead>> {
-        self.after(after).iter().filter_map(|g| g.tenant(tenant.as_str())).collect()
+    fn tenant_after(&self, tenant: &TenantId, after: u64) -> Result<Vec<Arc<TenantHead>>, ShardError> {
+        let generations = self.after_for(tenant.as_str(), after)?;
+        Ok(generations.iter().filter_map(|g| g.tenant(tenant.as_str())).collect())
     }
 
     /// The series that match and have a sample in the range, of each generation.
-    fn matching(&self, r: &SelectRequest) -> Vec<(Arc<TenantHead>, RoaringBitmap)> {
-        let heads = self.tenant_after(&r.tenant, r.after);
+    fn matching(&self, r: &SelectRequest) -> Result<Vec<(Arc<TenantHead>, RoaringBitmap)>, ShardError> {
+        let heads = self.tenant_after(&r.tenant, r.after)?;
         let of = |head: Arc<TenantHead>| {
             let series = head.with_samples(&head.matching(&r.matchers), (r.start, r.end));
             (head, series)
         };
-        heads.into_iter().map(of).collect()
+        Ok(heads.into_iter().map(of).collect())
     }
 
     /// The samples of matching series that have one in the range.
     pub fn select(&self, r: &SelectRequest) -> Result<SeriesSet, ShardError> {
-        let heads = self.tenant_after(&r.tenant, r.after);
+        let heads = self.tenant_after(&r.tenant, r.after)?;
         let range = (r.start, r.end);
         let mut cursors: Vec<_> = heads.iter().map(|h| Cursor::new(h, &r.matchers, range)).collect();
         let mut out = SeriesSet::new();
@@ -67,7 +68,7 @@ impl Head {
     /// The labels of matching series that have a sample in the range, in no order.
     pub fn series(&self, r: &SelectRequest) -> Result<Vec<Labels>, ShardError> {
         let mut found: Set<Labels> = Set::default();
-        for (head, series) in self.matching(r) {
+        for (head, series) in self.matching(r)? {
             found.extend(head.labels_of(&series).into_iter().map(|(labels, _)| labels));
             if found.len() > r.limits.series_max {
                 return Err(too_many_series(r));
@@ -77,20 +78,20 @@ impl Head {
     }
 
     /// The values of a label, or the label names, over matching series; sorted.
-    pub fn label_values(&self, r: &SelectRequest, label: Option<&str>) -> Vec<String> {
+    pub fn label_values(&self, r: &SelectRequest, label: Option<&str>) -> Result<Vec<String>, ShardError> {
         let mut found: Set<String> = Set::default();
-        for (head, series) in self.matching(r) {
+        for (head, series) in self.matching(r)? {
             found.extend(head.values_of(&series, label));
         }
         let mut found: Vec<String> = found.into_iter().collect();
         found.sort_unstable();
-        found
+        Ok(found)
     }
 
     /// The exemplars of matching series in the range, in order of labels, then time.
-    pub fn exemplars(&self, r: &SelectRequest) -> Vec<ExemplarSeries> {
+    pub fn exemplars(&self, r: &SelectRequest) -> Result<Vec<ExemplarSeries>, ShardError> {
         let mut found: Vec<ExemplarSeries> = Vec::new();
-        for head in self.tenant_after(&r.tenant, r.after) {
+        for head in self.tenant_after(&r.tenant, r.after)? {
             found.extend(head.exemplars_of(&head.matching(&r.matchers), (r.start, r.end)));
         }
         found.sort_by(|a, b| a.labels.cmp(&b.labels));
@@ -103,13 +104,13 @@ impl Head {
             }
             same
         });
-        found
+        Ok(found)
     }
 
     /// All metadata of a tenant, in order of name; the newest counts.
-    pub fn metadata(&self, tenant: &TenantId, after: u64) -> Vec<MetadataEntry> {
+    pub fn metadata(&self, tenant: &TenantId, after: u64) -> Result<Vec<MetadataEntry>, ShardError> {
         let mut found: HashMap<Box<str>, MetadataEntry, RandomState> = HashMap::default();
-        for head in self.tenant_after(tenant, after) {
+        for head in self.tenant_after(tenant, after)? {
             for (name, metadata) in &head.rows.read().metadata {
                 let entry = MetadataEntry { name: name.to_string(), metadata: metadata.clone() };
                 found.insert(name.clone(), entry);
@@ -117,12 +118,12 @@ impl Head {
         }
         let mut found: Vec<_> = found.into_values().collect();
         found.sort_unstable();
-        found
+        Ok(found)
     }
 
     /// Counts for a tenant. A sample that replaces one that was sealed already is counted again.
-    pub fn stats(&self, tenant: &TenantId, after: u64) -> ShardStats {
-        let heads = self.tenant_after(tenant, after);
+    pub fn stats(&self, tenant: &TenantId, after: u64) -> Result<ShardStats, ShardError> {
+        let heads = self.tenant_after(tenant, after)?;
         let mut stats = ShardStats { min_t: i64::MAX, max_t: i64::MIN, ..ShardStats::default() };
         let mut ids: Set<u128> = Set::default();
         for head in &heads {
@@ -138,7 +139,7 @@ impl Head {
         if heads.len() > 1 {
             stats.series = ids.len() as u64;
         }
-        stats
+        Ok(stats)
     }
 
     /// Tenants with rows, in order.

@@ -12,8 +12,8 @@ use sextant_proto::ExemplarSeries;
 use super::{
     bits::{take, varint},
     matching::{TermScan, combine},
-    series::{HISTOGRAMS, SeriesRef},
-    snapshot::{ReadBuf, Snapshot, has_samples},
+    series::SeriesRef,
+    snapshot::{ReadBuf, Snapshot, has_any_sample, has_samples},
     tenant::{Rows, TenantHead},
 };
 
@@ -70,10 +70,7 @@ impl TenantHead {
         self.in_slices(series, |rows, slice| {
             let whole = range.0 <= rows.t_min && rows.t_max <= range.1;
             found.extend(slice.iter().filter(|&&r| match whole {
-                true => {
-                    let place = rows.table.place(r);
-                    place.group().is_some() || place.has(HISTOGRAMS)
-                }
+                true => has_any_sample(rows, r, &mut buf),
                 false => has_samples(rows, r, range, &mut buf),
             }));
             true

@@ -165,11 +165,21 @@ impl SeriesTable {
         self.places[series as usize].flags &= !flags;
     }
 
-    /// The members of a group in order of slot, found from its first one.
-    pub(crate) fn members(&self, group: u32, first: SeriesRef, count: usize) -> Vec<SeriesRef> {
-        let places = self.places.iter().enumerate().skip(first as usize);
-        let mine = places.filter(|(_, p)| p.group().is_some_and(|(g, _)| g == group));
-        mine.take(count).map(|(i, _)| i as SeriesRef).collect()
+    /// The `count` members of a group by slot; none has a lesser ref than `least`.
+    pub(crate) fn members(&self, group: u32, least: SeriesRef, count: usize) -> Vec<SeriesRef> {
+        let mut members = vec![SeriesRef::MAX; count];
+        let mut missing = count;
+        for (i, place) in self.places.iter().enumerate().skip(least as usize) {
+            if let Some((g, slot)) = place.group()
+                && g == group
+            {
+                members[slot as usize] = i as SeriesRef;
+                missing -= 1;
+                if missing == 0 {
+                    break;
+                }
+            }
+        }
+        members
     }
 }
-

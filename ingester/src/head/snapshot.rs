@@ -8,7 +8,7 @@ use sextant_model::{Labels, SeriesBuf};
 use super::{
     chunk::{Chunk, ChunkBuf},
     histograms::Histograms,
-    series::{BESIDE, HISTOGRAMS, STARTS, SeriesRef},
+    series::{BESIDE, DELTA, HISTOGRAMS, STARTS, SeriesRef},
     side::Side,
     starts::Starts,
     tenant::Rows,
@@ -119,6 +119,16 @@ fn overlay(out: &mut SeriesBuf, buf: &mut ReadBuf) {
     merged_v.extend_from_slice(&out.v[i..]);
     std::mem::swap(&mut out.t, merged_t);
     std::mem::swap(&mut out.v, merged_v);
+}
+
+/// Whether a series has a sample at all. A series of increments can have a place and no sample, because all its
+/// increments came too late.
+pub(crate) fn has_any_sample(rows: &Rows, series: SeriesRef, buf: &mut (ReadBuf, SeriesBuf)) -> bool {
+    let place = rows.table.place(series);
+    if place.has(DELTA) {
+        return has_samples(rows, series, (i64::MIN, i64::MAX), buf);
+    }
+    place.group().is_some() || place.has(HISTOGRAMS)
 }
 
 /// Whether a series has a sample within the range. Looks at rows' masks first, and decodes only at the range's ends.

@@ -58,7 +58,11 @@ pub(crate) struct FloatRun<'a> {
 
 pub(crate) struct GroupEntry {
     pub(crate) group: Group,
+    /// The least and the latest member.
     first: SeriesRef,
+    last: SeriesRef,
+    /// Members joined in order of ref.
+    ordered: bool,
 }
 
 /// See the module's documentation.
@@ -260,18 +264,20 @@ impl Rows {
 
     /// Group, slot and number of consecutive series, from `series` on, that have consecutive slots of one group.
     ///
-    /// Series get their slots in order of ref and keep them. So where the last of n refs has the slot n − 1 places on in
-    /// the same group, the refs between have the slots between.
+    /// Members keep their slots. Where they joined in order of ref and the last of n refs has the slot n − 1 places on in the
+    /// same group, the refs between have the slots between. (A series joins with its first float, and one that had only
+    /// histograms before may join late.)
     #[inline]
     fn stretch(&mut self, series: SeriesRef, max: usize, t: i64) -> (u32, usize, usize) {
         let (group, slot) = match self.table.place(series).group() {
             Some(place) => place,
             None => self.give_places(series, max, t),
         };
-        let n = max.min(self.groups[group as usize].group.len() - slot as usize);
+        let entry = &self.groups[group as usize];
+        let n = max.min(entry.group.len() - slot as usize);
         let places = self.table.places_from(series, n);
         let follows = |k: usize| places[k].group() == Some((group, slot + k as u16));
-        let n = if follows(n - 1) { n } else { (1..n).take_while(|&k| follows(k)).count() + 1 };
+        let n = if entry.ordered && follows(n - 1) { n } else { (1..n).take_while(|&k| follows(k)).count() + 1 };
         (group, slot as usize, n)
     }
 
@@ -285,7 +291,10 @@ impl Rows {
                 break;
             }
             let group = self.group_for(p.target(), t, series);
-            let entry = &mut self.groups[group as usize].group;
+            let entry = &mut self.groups[group as usize];
+            entry.ordered &= entry.last <= series;
+            (entry.first, entry.last) = (entry.first.min(series), series);
+            let entry = &mut entry.group;
             let slot = entry.join();
             entry.special |= p.has(DELTA | HISTOGRAMS);
             entry.has_starts |= p.has(STARTS);
@@ -307,7 +316,12 @@ impl Rows {
         let group = found.unwrap_or_else(|| {
             let group = self.groups.len() as u32;
             let capacity = self.groups.capacity();
-            self.groups.push(GroupEntry { group: Group::default(), first: series });
+            self.groups.push(GroupEntry {
+                group: Group::default(),
+                first: series,
+                last: series,
+                ordered: true,
+            });
             self.memory += (self.groups.capacity() - capacity) * size_of::<GroupEntry>() + 64;
             if self.births.len() >= BIRTHS_MAX {
                 self.births.clear();

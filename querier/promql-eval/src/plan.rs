@@ -205,7 +205,10 @@ impl Planner<'_> {
         let input_pos = a.expr.unwrap_parens().pos();
         if a.op == AggregateOp::CountValues {
             let label = match a.param.as_ref().map(Expr::unwrap_parens) {
-                Some(Expr::StringLiteral(s)) => s.val.clone(),
+                Some(Expr::StringLiteral(s)) if s.raw.is_none() => s.val.clone(),
+                Some(Expr::StringLiteral(s)) => {
+                    return Err(EvalError::execution(format!("invalid label name {:?}", s.val)));
+                }
                 _ => return Err(EvalError::Internal("count_values without a label")),
             };
             let op = Operator::CountValues(CountValues::new(label, grouping)?);

@@ -1,13 +1,13 @@
 //! The type checker. It walks the tree with a stack of its own, children before the rules of their parents, so that
 //! errors come in Prometheus' order.
 
+use std::fmt;
+
 use sextant_model::METRIC_NAME;
 
 use crate::{
-    ast::{
-        AggregateExpr, AggregateOp, BinaryExpr, CallExpr, Cardinality, Expr, PosRange, ValueType,
-        VectorSelector,
-    },
+    ast::{AggregateExpr, BinaryExpr, CallExpr, Cardinality, Expr, PosRange, ValueType, VectorSelector},
+    operators::AggregateOp,
     parser::{Parser, operator_range},
     quote::quote,
 };
@@ -18,7 +18,25 @@ enum Step<'e> {
     /// The rules of an expression whose children are checked.
     Rules(&'e Expr),
     /// The type of an expression, with what it is for.
-    Expect(&'e Expr, ValueType, String),
+    Expect(&'e Expr, ValueType, Place),
+}
+
+/// Where a type is expected.
+#[derive(Clone, Copy)]
+enum Place {
+    Aggregation,
+    Parameter,
+    Call(&'static str),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Aggregation => f.write_str("aggregation expression"),
+            Self::Parameter => f.write_str("aggregation parameter"),
+            Self::Call(name) => write!(f, "call to function {}", quote(name.as_bytes())),
+        }
+    }
 }
 
 /// Adds every type error of a tree to the parser's errors.
@@ -28,11 +46,11 @@ pub(crate) fn check(expr: &Expr, parser: &mut Parser<'_>) {
         match step {
             Step::Check(expr) => plan(expr, parser, &mut todo),
             Step::Rules(expr) => rules(expr, parser),
-            Step::Expect(expr, want, context) => {
+            Step::Expect(expr, want, place) => {
                 let got = expr.value_type();
                 if got != want {
                     let (want, got) = (want.documented(), got.documented());
-                    parser.add_error(expr.pos(), format!("expected type {want} in {context}, got {got}"));
+                    parser.add_error(expr.pos(), format!("expected type {want} in {place}, got {got}"));
                 }
             }
         }
@@ -61,10 +79,9 @@ fn plan<'e>(expr: &'e Expr, parser: &mut Parser<'_>, todo: &mut Vec<Step<'e>>) {
 fn plan_aggregate<'e>(e: &'e AggregateExpr, todo: &mut Vec<Step<'e>>) {
     if let Some(param) = &e.param {
         let want = if e.op == AggregateOp::CountValues { ValueType::String } else { ValueType::Scalar };
-        todo.extend([Step::Expect(param, want, "aggregation parameter".to_owned()), Step::Check(param)]);
+        todo.extend([Step::Expect(param, want, Place::Parameter), Step::Check(param)]);
     }
-    let context = "aggregation expression".to_owned();
-    todo.extend([Step::Expect(&e.expr, ValueType::Vector, context), Step::Check(&e.expr)]);
+    todo.extend([Step::Expect(&e.expr, ValueType::Vector, Place::Aggregation), Step::Check(&e.expr)]);
 }
 
 fn argument_count(e: &CallExpr, parser: &mut Parser<'_>) {
@@ -125,8 +142,7 @@ fn plan_arguments<'e>(e: &'e CallExpr, info_selector: bool, todo: &mut Vec<Step<
         if !(info_selector && i == 1) {
             todo.push(Step::Check(arg));
         }
-        let context = format!("call to function {}", quote(e.func.name.as_bytes()));
-        todo.push(Step::Expect(arg, want, context));
+        todo.push(Step::Expect(arg, want, Place::Call(e.func.name)));
     }
     if let Some(steps) = todo.get_mut(first..) {
         steps.reverse();

@@ -22,6 +22,8 @@ pub struct ParseError {
 
 impl ParseError {
     pub(crate) fn new(input: &[u8], pos: PosRange, message: String) -> Self {
+        // What an error in the middle of a part leaves without an end is empty, never inverted.
+        let pos = PosRange::new(pos.start, pos.end.max(pos.start));
         if input.is_empty() {
             return Self { pos, line: 0, column: 0, message };
         }

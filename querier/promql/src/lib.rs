@@ -12,6 +12,7 @@ mod functions;
 mod json;
 mod lexer;
 mod number;
+mod operators;
 mod parser;
 mod pretty;
 mod printer;
@@ -22,9 +23,8 @@ mod tokens;
 mod walk;
 
 pub use ast::{
-    AggregateExpr, AggregateOp, AtModifier, BinaryExpr, BinaryOp, CallExpr, Cardinality, Expr,
-    MatrixSelector, NumberLiteral, ParenExpr, PosRange, StringLiteral, SubqueryExpr, UnaryExpr, ValueType,
-    VectorMatching, VectorSelector,
+    AggregateExpr, AtModifier, BinaryExpr, CallExpr, Cardinality, Expr, MatrixSelector, NumberLiteral,
+    ParenExpr, PosRange, StringLiteral, SubqueryExpr, UnaryExpr, ValueType, VectorMatching, VectorSelector,
 };
 pub use duration::{DurationError, DurationErrorKind, DurationExpr, DurationOp, resolve_durations};
 pub use duration_text::{DurationTextError, format_duration, parse_duration, parse_signed_duration};
@@ -32,6 +32,7 @@ pub use error::{ParseError, ParseErrors};
 pub use functions::{FUNCTIONS, Function, function};
 pub use json::to_json;
 pub use number::format_float;
+pub use operators::{AggregateOp, BinaryOp};
 pub use parser::{MAX_DEPTH, MAX_NESTING, ParserOptions, parse_expr, parse_expr_with, parse_metric_selector};
 pub use pretty::{DEFAULT_LINE_LIMIT, prettify};
 pub use series::{

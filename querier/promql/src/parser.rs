@@ -2,8 +2,8 @@
 //!
 //! **Errors.** Where the grammar knows what to expect (groupings, label matchers, `offset`, `@`, brackets,
 //! aggregations) an error is reported with that context and parsing goes on: tokens that do not fit are skipped until
-//! one does. Elsewhere an error goes up to the nearest such place, and at last to the start, which ends the parse. Types
-//! are checked only where nothing else was wrong.
+//! one does. Elsewhere an error goes up to the nearest such place, and at last to the start, which ends the parse.
+//! Types are checked only where nothing else was wrong.
 //!
 //! **Depth.** The parser's recursion is bounded by [`MAX_NESTING`] and the depth of the tree by [`MAX_DEPTH`], so that
 //! neither parsing nor any walk over the tree, its destruction included, can exhaust the stack.
@@ -32,8 +32,8 @@ use crate::{
 /// How deep a tree may get. A chain of binary operators takes one level per operator.
 pub const MAX_DEPTH: usize = 500;
 
-/// How deep text may nest: parentheses, calls, signs, powers. Each level takes up to 3.5 kB of stack in a debug build, and
-/// a server's threads have 2 MB.
+/// How deep text may nest: parentheses, calls, signs, powers. Each level takes up to 3.5 kB of stack in a debug build,
+/// and a server's threads have 2 MB.
 pub const MAX_NESTING: usize = 250;
 
 /// Which parts of the language are on. All are by default.

@@ -47,7 +47,7 @@ fn escape(out: &mut String, mut bytes: &[u8], quote: char) {
         let (c, width) = decode_char(bytes);
         // Writing to a string does not fail.
         let _ = match c {
-            None => write!(out, "\\x{:02x}", bytes[0]),
+            None => write!(out, "\\x{:02x}", bytes.first().copied().unwrap_or_default()),
             Some(c) if c == quote || c == '\\' => write!(out, "\\{c}"),
             Some('\x07') => write!(out, "\\a"),
             Some('\x08') => write!(out, "\\b"),

@@ -7,6 +7,7 @@ use std::{
     fs, io,
     path::PathBuf,
     sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
 };
 
 use crate::{
@@ -18,14 +19,18 @@ use crate::{
     },
 };
 
+/// Proposals that meet a full disk ask for another attempt; attempts to reserve a whole segment must not become a load.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
+
 pub(crate) struct Space {
     spares: Vec<Spare>,
     next_name: u64,
+    failed_at: Option<Instant>,
 }
 
 impl Space {
     pub(crate) fn new(spares: Vec<Spare>) -> Self {
-        Self { spares, next_name: 0 }
+        Self { spares, next_name: 0, failed_at: None }
     }
 
     /// A name that no spare has. Names are reused, so that a crash leaves no growing set of them.
@@ -40,6 +45,7 @@ impl Space {
     }
 
     pub(crate) fn take(&mut self, shared: &Shared) -> Result<Spare, StoreError> {
+        self.failed_at = None;
         self.replenish(shared);
         self.spares.pop().ok_or_else(|| {
             let source = shared.health.lock().no_space.clone();
@@ -50,7 +56,7 @@ impl Space {
 
     /// Reserves a spare when there is none, and notes whether that is possible.
     pub(crate) fn replenish(&mut self, shared: &Shared) {
-        if !self.spares.is_empty() {
+        if !self.spares.is_empty() || self.failed_at.is_some_and(|at| at.elapsed() < RETRY_PAUSE) {
             return;
         }
         let path = self.free_path(shared);
@@ -63,6 +69,7 @@ impl Space {
                     tracing::info!(dir = %shared.options.dir.display(), "the log has disk space again");
                 }
                 count(&shared.counters.allocated, 1);
+                self.failed_at = None;
                 self.spares.push(Spare { path, file, bytes });
             }
             Err(e) => {
@@ -73,6 +80,7 @@ impl Space {
                     );
                 }
                 health.no_space = Some(Arc::new(e));
+                self.failed_at = Some(Instant::now());
             }
         }
     }
@@ -117,6 +125,10 @@ impl Space {
     pub(crate) fn publish(&self, shared: &Shared, room: u64, segments: u64) {
         let spare_bytes: u64 =
             self.spares.iter().map(|s| u64::from(s.bytes).saturating_sub(SEGMENT_HEAD_BYTES as u64)).sum();
+        if spare_bytes > 0 {
+            // Also a released segment ends the lack of space.
+            shared.health.lock().no_space = None;
+        }
         shared.room.store(room + spare_bytes, Ordering::Relaxed);
         shared.segments.store(segments, Ordering::Relaxed);
         shared.spares.store(self.spares.len() as u64, Ordering::Relaxed);

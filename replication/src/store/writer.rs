@@ -303,6 +303,8 @@ impl Writer {
         if let Err(error) = &result {
             self.poison(error);
             self.chunk.effects.clear();
+            // There will be no other sync, so there is no deadline for one either.
+            self.unsynced_since = None;
         }
         for effect in std::mem::take(&mut self.chunk.effects) {
             self.take_effect(effect);

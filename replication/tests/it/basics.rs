@@ -76,6 +76,26 @@ async fn concurrent_proposals_share_entries_and_a_lone_one_does_not() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_never_outgrows_its_segment() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, group) = open(dir.path()).await;
+    // Far more bytes at once than the largest record of such small segments, in sizes that leave all kinds of remainders.
+    let proposals = (0..500).map(|n| {
+        let (group, payload) = (group.clone(), numbered(n, (n * 37 % 3000) as usize));
+        tokio::spawn(async move { group.propose(payload).await })
+    });
+    for result in join_all(proposals).await {
+        result.unwrap().unwrap();
+    }
+    let applied = group.state_machine().payloads();
+    assert_eq!(applied.len(), 500);
+    close(store, group).await;
+    let (store, group) = open(dir.path()).await;
+    assert_eq!(group.state_machine().payloads(), applied);
+    close(store, group).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_groups_share_one_log() {
     let dir = tempfile::tempdir().unwrap();
     let store = LogStore::open(options(dir.path())).unwrap();

@@ -158,3 +158,59 @@ async fn check(image: &Image) {
     group.propose("99999 still writable".into()).await.unwrap();
     close(store, group).await;
 }
+
+const CHILD: &str = "SEXTANT_CRASH_CHILD";
+
+/// The process really ends, at the fault points that are set from outside.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_aborted_process_has_lost_nothing_that_it_reported() {
+    let fault_points = [
+        "log.write=abort@40",
+        "log.sync=abort@41",
+        "log.after_sync=abort@42",
+        "log.recycle=abort@2",
+        "checkpoint.before_rename=abort@2",
+        "checkpoint.after_rename=abort@2",
+    ];
+    for fault in fault_points {
+        let dir = tempfile::tempdir().unwrap();
+        let child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "crash::child_process", "--nocapture"])
+            .env(CHILD, dir.path())
+            .env("SEXTANT_FAULT", fault)
+            .output()
+            .unwrap();
+        assert!(!child.status.success(), "{fault} was not reached");
+        let text = String::from_utf8_lossy(&child.stdout);
+        let reported =
+            text.lines().filter_map(|l| l.strip_prefix("ack ")).filter_map(|n| n.parse().ok()).max();
+        let reported: u64 = reported.unwrap_or_else(|| panic!("{fault}: nothing was acknowledged: {text}"));
+        let (store, group) = open(dir.path()).await;
+        let restored = group.state_machine().restored.lock().clone();
+        let first =
+            restored.map_or(0, |(_, app)| String::from_utf8(app).unwrap().parse::<u64>().unwrap() + 1);
+        let numbers = group.state_machine().numbers();
+        let next = first + numbers.len() as u64;
+        assert_eq!(numbers, (first..next).collect::<Vec<_>>(), "{fault}");
+        assert!(next == reported + 1 || next == reported + 2, "{fault}: {reported} reported, {next} found");
+        group.propose(numbered(next, 300)).await.unwrap();
+        close(store, group).await;
+    }
+}
+
+/// The process that is aborted; does nothing when it is run as a test of its own.
+#[test]
+fn child_process() {
+    let Ok(dir) = std::env::var(CHILD) else { return };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let (_store, group) = open(dir.as_ref()).await;
+        for n in 0..1000 {
+            let (index, _) = group.propose(numbered(n, 1000)).await.unwrap();
+            println!("ack {n}");
+            if n % 10 == 9 {
+                group.checkpoint(index, n.to_string().into()).await.unwrap();
+            }
+        }
+    });
+}

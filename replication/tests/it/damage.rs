@@ -62,6 +62,40 @@ async fn a_torn_end_at_any_byte_loses_only_what_was_not_acknowledged() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_intact_rest_of_a_torn_write_does_not_come_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, group) = open(dir.path()).await;
+    for n in 0..8 {
+        group.propose(numbered(n, 40)).await.unwrap();
+    }
+    let segment = segments(dir.path()).pop().unwrap();
+    // A write is a record of 64 bytes, then the entry. The ninth is as long as it takes for the tenth's entry to begin with a page:
+    // what is in the page of the small record is overwritten with zeros anyway.
+    let (last, length, _) = *records(&segment).last().unwrap();
+    let heads = 3 * 64 + 4;
+    let payload = (last + length + heads).next_multiple_of(4096) - (last + length + heads);
+    group.propose(numbered(8, payload - payload % 8)).await.unwrap();
+    group.propose(numbered(9, 40)).await.unwrap();
+    let image = tempfile::tempdir().unwrap();
+    copy_dir(dir.path(), image.path());
+    close(store, group).await;
+
+    let segment = image.path().join(segment.file_name().unwrap());
+    let (entry, _, synced) = *records(&segment).last().unwrap();
+    assert_eq!((entry, entry % 4096), (synced + 64, 0));
+    // Of the last write only the entry reached the disk.
+    let mut bytes = fs::read(&segment).unwrap();
+    bytes[synced..entry].fill(0);
+    fs::write(&segment, bytes).unwrap();
+    for _ in 0..3 {
+        let (store, group) = open(image.path()).await;
+        assert_eq!(group.state_machine().numbers(), (0..9).collect::<Vec<_>>());
+        // Closing writes a record of exactly the size of the one that was lost.
+        close(store, group).await;
+    }
+}
+
 fn assert_damage(dir: &Path, segment: &Path, offset: usize, what: &str) {
     match LogStore::open(options(dir)) {
         Err(StoreError::Corrupt { file, offset: at, .. }) => {

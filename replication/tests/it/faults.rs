@@ -63,6 +63,32 @@ async fn after_a_failed_write_or_sync_nothing_is_taken_until_reopened() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failure_between_two_segments_is_recovered_from() {
+    let dir = tempfile::tempdir().unwrap();
+    let armed = Arc::new(AtomicBool::new(true));
+    let with_fault = StoreOptions { fault_hook: failing("log.recycle", &armed), ..options(dir.path()) };
+    let store = LogStore::open(with_fault).unwrap();
+    let group = open_group(&store, GROUP).await;
+    let mut n = 0;
+    while group.propose(numbered(n, 1000)).await.is_ok() {
+        n += 1;
+    }
+    assert!(n > 10 && store.stats().poisoned.is_some());
+    group.shutdown().await;
+    assert!(store.close().is_err());
+    // The segment has its end record, its successor does not exist.
+    let (store, group) = open(dir.path()).await;
+    assert_eq!(group.state_machine().numbers(), (0..n).collect::<Vec<_>>());
+    for more in n..2 * n {
+        group.propose(numbered(more, 1000)).await.unwrap();
+    }
+    close(store, group).await;
+    let (store, group) = open(dir.path()).await;
+    assert_eq!(group.state_machine().numbers(), (0..2 * n).collect::<Vec<_>>());
+    close(store, group).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_refuses_proposals_and_leaves_the_group_alive() {
     let dir = tempfile::tempdir().unwrap();
     let full = Arc::new(AtomicBool::new(false));

@@ -2,7 +2,9 @@
 
 use std::fs;
 
-use sextant_replication::{Bootstrap, Group, GroupId, GroupOptions, LogStore, ProposeError, StoreOptions};
+use sextant_replication::{
+    Bootstrap, Group, GroupId, GroupOptions, LogStore, ProposeError, StoreOptions, SyncMode,
+};
 
 use crate::support::*;
 
@@ -44,9 +46,16 @@ async fn old_records_never_come_back() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_group_without_a_checkpoint_pins_the_log_and_is_named() {
     let dir = tempfile::tempdir().unwrap();
-    let store =
-        LogStore::open(StoreOptions { log_bytes_max: 4 * u64::from(SEGMENT_BYTES), ..options(dir.path()) });
-    let store = store.unwrap();
+    let bounded = StoreOptions { log_bytes_max: 4 * u64::from(SEGMENT_BYTES), ..options(dir.path()) };
+    let sync = SyncMode::Relaxed { interval_ms: 1 };
+    // Every start in relaxed mode takes a new term.
+    for term in 1..4 {
+        let store = LogStore::open(StoreOptions { sync, ..bounded.clone() }).unwrap();
+        let idle = open_group(&store, GroupId(1)).await;
+        assert_eq!(idle.metrics().term, term);
+        close(store, idle).await;
+    }
+    let store = LogStore::open(bounded).unwrap();
     let idle = open_group(&store, GroupId(1)).await;
     let busy = open_group(&store, GroupId(2)).await;
     idle.propose(numbered(0, 10)).await.unwrap();
@@ -70,7 +79,14 @@ async fn a_group_without_a_checkpoint_pins_the_log_and_is_named() {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
     assert!(store.stats().segments <= 2, "{:?}", store.stats());
-    busy.propose(numbered(n, 1000)).await.unwrap();
+    // Meanwhile the others use every file again, also those that the idle group's records were in.
+    for n in n..n + 200 {
+        let (index, _) = busy.propose(numbered(n, 1000)).await.unwrap();
+        if n % 10 == 0 {
+            busy.checkpoint(index, n.to_string().into()).await.unwrap();
+        }
+    }
+    assert!(store.stats().recycled > 5, "{:?}", store.stats());
     idle.shutdown().await;
     busy.shutdown().await;
     store.close().unwrap();
@@ -80,6 +96,7 @@ async fn a_group_without_a_checkpoint_pins_the_log_and_is_named() {
     let join = GroupOptions { bootstrap: Bootstrap::Join, ..GroupOptions::default() };
     let idle = Group::<Recorder>::open(&store, GroupId(1), NODE, Default::default(), join).await.unwrap();
     assert!(idle.is_leader());
+    assert_eq!(idle.metrics().term, 3);
     assert_eq!(idle.state_machine().restored.lock().clone().unwrap().0, index);
     let (next, _) = idle.propose(numbered(2, 10)).await.unwrap();
     assert!(next > index);

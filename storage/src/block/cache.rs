@@ -60,9 +60,7 @@ impl BlockCache {
             Ok(o) => o,
             Err(_) => return Arc::new(Self { cache: Cache::with_weighter(items, bytes_max as u64, Weigh) }),
         };
-        Arc::new(Self {
-            cache: Cache::with_options(options, Weigh, Default::default(), Default::default()),
-        })
+        Arc::new(Self { cache: Cache::with_options(options, Weigh, Default::default(), Default::default()) })
     }
 
     /// Bytes in use.

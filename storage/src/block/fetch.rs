@@ -40,7 +40,12 @@ pub struct Objects {
 
 impl Objects {
     /// The objects of a block. No request is made.
-    pub fn new(store: Arc<dyn ObjectStore>, tenant: &TenantId, meta: Arc<BlockMeta>, cache: Arc<BlockCache>) -> Self {
+    pub fn new(
+        store: Arc<dyn ObjectStore>,
+        tenant: &TenantId,
+        meta: Arc<BlockMeta>,
+        cache: Arc<BlockCache>,
+    ) -> Self {
         let dir = paths::block(tenant, METRICS, meta.id);
         Self { store, dir, meta, cache }
     }
@@ -136,7 +141,9 @@ impl Objects {
                     parts.push((u64::from(chunk) * CHUNK_BYTES as u64, bytes));
                 }
                 None => match missing.last_mut() {
-                    Some(run) if chunk - run.end <= GAP_CHUNKS && chunk - run.start < RUN_CHUNKS => run.end = chunk + 1,
+                    Some(run) if chunk - run.end <= GAP_CHUNKS && chunk - run.start < RUN_CHUNKS => {
+                        run.end = chunk + 1
+                    }
                     _ => missing.push(chunk..chunk + 1),
                 },
             }
@@ -259,7 +266,8 @@ impl ChunkReader for SparseObject {
     type T = bytes::buf::Reader<Bytes>;
 
     fn get_read(&self, start: u64) -> Result<Self::T, ParquetError> {
-        let part = self.parts.iter().enumerate().rev().find(|(i, (at, _))| *at <= start && self.end(*i) > start);
+        let part =
+            self.parts.iter().enumerate().rev().find(|(i, (at, _))| *at <= start && self.end(*i) > start);
         let (i, _) = part.ok_or_else(|| ParquetError::EOF(format!("byte {start} was not read")))?;
         let bytes = self.get(start..self.end(i)).unwrap_or_default();
         Ok(bytes::Buf::reader(bytes))

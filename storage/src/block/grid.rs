@@ -26,7 +26,9 @@ impl GridGroup {
     pub fn find(opened: &Opened, target: u32) -> Option<usize> {
         let target = i32::try_from(target).ok()?;
         let groups = 0..opened.grid.num_row_groups();
-        groups.into_iter().find(|&g| int_bounds(&opened.grid, g, 0).is_some_and(|(a, b)| a <= target && target <= b))
+        groups
+            .into_iter()
+            .find(|&g| int_bounds(&opened.grid, g, 0).is_some_and(|(a, b)| a <= target && target <= b))
     }
 
     /// From the cache, or read.
@@ -77,7 +79,9 @@ impl GridGroup {
             let range = jitter.value_offsets();
             let list = values.values().get(range[row] as usize..range[row + 1] as usize)?;
             grid.times.extend(
-                (0i64..).zip(list).map(|(i, &j)| t0.wrapping_add(i.wrapping_mul(dt)).wrapping_add(i64::from(j))),
+                (0i64..)
+                    .zip(list)
+                    .map(|(i, &j)| t0.wrapping_add(i.wrapping_mul(dt)).wrapping_add(i64::from(j))),
             );
         }
         grid.offsets.push(grid.times.len());

@@ -75,7 +75,9 @@ impl Maps {
     /// The column.
     pub fn finish(self) -> ArrayRef {
         let DataType::Map(field, _) = tables::string_map() else { unreachable!("string_map is a map") };
-        let DataType::Struct(fields) = field.data_type().clone() else { unreachable!("a map's entry is a struct") };
+        let DataType::Struct(fields) = field.data_type().clone() else {
+            unreachable!("a map's entry is a struct")
+        };
         let entries = StructArray::new(
             fields,
             vec![Arc::new(StringArray::from(self.keys)), Arc::new(StringArray::from(self.values))],

@@ -2,19 +2,21 @@
 
 use std::{ops::Range, sync::Arc};
 
+use arrow_array::RecordBatch;
+use arrow_schema::SchemaRef;
 use parquet::{
     DecodeResult,
     arrow::{
         ProjectionMask,
-        arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection},
+        arrow_reader::{
+            ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection,
+        },
     },
     file::{
         metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataPushDecoder},
         statistics::Statistics,
     },
 };
-use arrow_array::RecordBatch;
-use arrow_schema::SchemaRef;
 
 use super::{
     cache::CacheKey,
@@ -64,7 +66,8 @@ impl Opened {
             optional(names::EXEMPLARS),
             index_footer(objects, &sums, stats),
         )?;
-        let pages = SamplePages::new(&samples).ok_or_else(|| objects.nonsense(names::SAMPLES, "no page index"))?;
+        let pages =
+            SamplePages::new(&samples).ok_or_else(|| objects.nonsense(names::SAMPLES, "no page index"))?;
         let bytes = [Some(&series), Some(&grid), histograms.as_ref(), exemplars.as_ref()]
             .into_iter()
             .flatten()
@@ -122,7 +125,10 @@ async fn index_footer(objects: &Objects, sums: &Checksums, stats: &ReadStats) ->
         Ok(read) => read,
         Err(StorageError::Missing { object }) => {
             // The tables hold everything the sidecar does.
-            tracing::error!(object, "the sidecar of a block is gone; reads of the block are slow until it is compacted");
+            tracing::error!(
+                object,
+                "the sidecar of a block is gone; reads of the block are slow until it is compacted"
+            );
             return Ok(None);
         }
         Err(e) => return Err(e),
@@ -143,7 +149,8 @@ async fn index_footer(objects: &Objects, sums: &Checksums, stats: &ReadStats) ->
 /// Bytes of a row group's columns.
 pub fn row_group_range(metadata: &ParquetMetaData, group: usize) -> Range<u64> {
     let columns = metadata.row_group(group).columns().iter().map(|c| c.byte_range());
-    let (start, end) = columns.fold((u64::MAX, 0), |(s, e), (at, len)| (s.min(at), e.max(at.saturating_add(len))));
+    let (start, end) =
+        columns.fold((u64::MAX, 0), |(s, e), (at, len)| (s.min(at), e.max(at.saturating_add(len))));
     start.min(end)..end
 }
 

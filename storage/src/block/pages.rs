@@ -128,7 +128,12 @@ impl SamplePages {
     }
 
     /// Calls `f` for each row group with the pages and series that concern it.
-    fn visit(&self, column: Column, wanted: &[Wanted], mut f: impl FnMut(&Group, Vec<PageLocation>, &[Wanted])) {
+    fn visit(
+        &self,
+        column: Column,
+        wanted: &[Wanted],
+        mut f: impl FnMut(&Group, Vec<PageLocation>, &[Wanted]),
+    ) {
         let mut from = 0;
         for group in &self.groups {
             while wanted.get(from).is_some_and(|w| w.rows.end <= group.rows.start) {
@@ -140,7 +145,8 @@ impl SamplePages {
                 continue;
             }
             let all = &group.columns[column as usize - 1].pages;
-            let first_row = |p: &PageLocation| u64::try_from(p.first_row_index).unwrap_or(0) + group.rows.start;
+            let first_row =
+                |p: &PageLocation| u64::try_from(p.first_row_index).unwrap_or(0) + group.rows.start;
             let mut pages = Vec::new();
             let mut next = part.iter().peekable();
             for (i, page) in all.iter().enumerate() {
@@ -242,7 +248,8 @@ fn page_reader(
 ) -> Result<SerializedPageReader<SparseObject>, String> {
     // The reader takes whatever lies before the first page of its list for a dictionary; there is none.
     let first = pages.first().map_or(0, |p| p.offset);
-    let chunk = chunk.clone().into_builder().set_data_page_offset(first).set_dictionary_page_offset(None).build();
+    let chunk =
+        chunk.clone().into_builder().set_data_page_offset(first).set_dictionary_page_offset(None).build();
     let chunk = chunk.map_err(|e| e.to_string())?;
     SerializedPageReader::new(object.clone(), &chunk, rows, Some(pages)).map_err(|e| e.to_string())
 }

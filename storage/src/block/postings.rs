@@ -51,14 +51,22 @@ impl Postings<'_> {
                         None => with,
                     }
                 }
-                (Some(label), true) => found.unwrap_or_else(all) - self.values(index, label, m, false).await?,
+                (Some(label), true) => {
+                    found.unwrap_or_else(all) - self.values(index, label, m, false).await?
+                }
             });
         }
         Ok(found.unwrap_or_else(all))
     }
 
     /// The series that have the label and whose value the matcher accepts (or not, as `wanted` says).
-    async fn values(&self, index: &IndexFooter, label: &LabelEntry, m: &Matcher, wanted: bool) -> Result<RoaringBitmap> {
+    async fn values(
+        &self,
+        index: &IndexFooter,
+        label: &LabelEntry,
+        m: &Matcher,
+        wanted: bool,
+    ) -> Result<RoaringBitmap> {
         // `!=""` and `=~".+"` need no values.
         if m.literals().is_some_and(|l| l == [""]) && m.is_negative() == wanted {
             return self.lists(index, &[label.all]).await;
@@ -96,7 +104,8 @@ impl Postings<'_> {
     pub async fn section(&self, label: &LabelEntry) -> Result<Section> {
         let range = label.offset..label.offset + label.len;
         let ranges = std::slice::from_ref(&range);
-        let read = self.objects.ranges(names::INDEX, &self.opened.sums, ranges, self.fill_cache, self.stats).await?;
+        let read =
+            self.objects.ranges(names::INDEX, &self.opened.sums, ranges, self.fill_cache, self.stats).await?;
         read.get(range)
             .and_then(|bytes| Section::new(label, bytes))
             .ok_or_else(|| self.objects.nonsense(names::INDEX, format!("values of label {:?}", label.name)))
@@ -115,7 +124,10 @@ impl Postings<'_> {
         if ranges.is_empty() {
             return Ok(union);
         }
-        let read = self.objects.ranges(names::INDEX, &self.opened.sums, &ranges, self.fill_cache, self.stats).await?;
+        let read = self
+            .objects
+            .ranges(names::INDEX, &self.opened.sums, &ranges, self.fill_cache, self.stats)
+            .await?;
         for r in ranges {
             let bitmap = read.get(r).and_then(|b| decode_posting(&b, index.series));
             union |= bitmap.ok_or_else(|| self.objects.nonsense(names::INDEX, "a posting"))?;
@@ -129,13 +141,16 @@ impl Postings<'_> {
             if group == self.opened.series.num_row_groups() {
                 break;
             }
-            let rows = SeriesGroup::load(self.objects, self.opened, group, self.fill_cache, self.stats).await?;
+            let rows =
+                SeriesGroup::load(self.objects, self.opened, group, self.fill_cache, self.stats).await?;
             let mut keep = vec![true; rows.len()];
             for m in matchers {
                 let verdicts = rows.matching(m);
                 keep.iter_mut().zip(verdicts).for_each(|(k, v)| *k &= v);
             }
-            found.extend(keep.iter().enumerate().filter(|(_, k)| **k).map(|(row, _)| (*start as usize + row) as u32));
+            found.extend(
+                keep.iter().enumerate().filter(|(_, k)| **k).map(|(row, _)| (*start as usize + row) as u32),
+            );
         }
         Ok(found)
     }

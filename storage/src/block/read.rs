@@ -1,10 +1,12 @@
 //! Reads a block: selections by matchers and time, label names and values, exemplars, metadata.
 
+mod batch;
 mod extras;
 mod select;
 
 use std::{collections::BTreeSet, sync::Arc};
 
+pub use batch::SeriesBatch;
 use object_store::ObjectStore;
 use roaring::RoaringBitmap;
 use sextant_model::{Labels, METRIC_NAME, SeriesSet, TenantId};
@@ -63,7 +65,11 @@ impl BlockReader {
             self.samples(&groups, rows, select, stats).await?
         } else {
             let offsets = vec![0; rows.len() + 1];
-            SeriesSet { labels: rows.into_iter().map(|r| r.labels).collect(), offsets, ..SeriesSet::default() }
+            SeriesSet {
+                labels: rows.into_iter().map(|r| r.labels).collect(),
+                offsets,
+                ..SeriesSet::default()
+            }
         };
         ReadStats::add(&stats.series, set.len());
         ReadStats::add(&stats.samples, set.sample_count());
@@ -94,12 +100,18 @@ impl BlockReader {
     }
 
     /// The distinct values of a label of matching series, in order.
-    pub async fn label_values(&self, name: &str, select: &BlockSelect, stats: &ReadStats) -> Result<Vec<String>> {
+    pub async fn label_values(
+        &self,
+        name: &str,
+        select: &BlockSelect,
+        stats: &ReadStats,
+    ) -> Result<Vec<String>> {
         if let (Some(index), true) = (&self.opened.index, self.whole(select)) {
             let Some(label) = index.label(name) else { return Ok(Vec::new()) };
             let section = self.postings(select, stats).section(label).await?;
             let mut values = Vec::new();
-            let damaged = || self.objects.nonsense(super::tables::names::INDEX, format!("values of label {name:?}"));
+            let damaged =
+                || self.objects.nonsense(super::tables::names::INDEX, format!("values of label {name:?}"));
             section.for_each(|value, _| values.push(value.to_owned())).ok_or_else(damaged)?;
             return Ok(values);
         }

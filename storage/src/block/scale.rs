@@ -13,7 +13,8 @@
 //! infinities, -0.0) are kept aside with their position; r goes on with the value before.
 
 /// `10^e`.
-const POWERS: [f64; 16] = [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
+const POWERS: [f64; 16] =
+    [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
 
 /// Beyond it a double does not hold every integer.
 const MANTISSA_MAX: i64 = 1 << 53;
@@ -306,9 +307,16 @@ pub fn rebuild<T: Copy + Into<i64>>(scale: &Scale, stored: Option<&[T]>, from: u
 }
 
 /// The running sum, from one drop to the next. `m` is the integer before position `from`, drops left out.
-fn add_up<T: Copy + Into<i64>>(scale: &Scale, mut m: i64, stored: Option<&[T]>, from: usize, out: &mut [f64]) {
+fn add_up<T: Copy + Into<i64>>(
+    scale: &Scale,
+    mut m: i64,
+    stored: Option<&[T]>,
+    from: usize,
+    out: &mut [f64],
+) {
     let mut done = 0;
-    let drops = scale.drop_at.iter().zip(&scale.drop).map(|(&at, &drop)| (usize::try_from(at).unwrap_or(0), drop));
+    let drops =
+        scale.drop_at.iter().zip(&scale.drop).map(|(&at, &drop)| (usize::try_from(at).unwrap_or(0), drop));
     for (at, drop) in drops.chain([(usize::MAX, 0)]) {
         let end = at.saturating_sub(from).min(out.len());
         if end > done {
@@ -342,7 +350,9 @@ fn add_up<T: Copy + Into<i64>>(scale: &Scale, mut m: i64, stored: Option<&[T]>, 
 /// Puts the values without an integer where they belong.
 pub fn put_odd(scale: &Scale, from: usize, out: &mut [f64]) {
     for (&at, &x) in scale.odd_at.iter().zip(&scale.odd) {
-        if let Some(o) = usize::try_from(at).ok().and_then(|k| k.checked_sub(from)).and_then(|k| out.get_mut(k)) {
+        if let Some(o) =
+            usize::try_from(at).ok().and_then(|k| k.checked_sub(from)).and_then(|k| out.get_mut(k))
+        {
             *o = x;
         }
     }
@@ -367,7 +377,11 @@ mod tests {
                 let mut out = vec![7.5; to.saturating_sub(from)];
                 rebuild(&scale, stored.map(|s| &s[..to.max(from)]), from, &mut out);
                 let want: Vec<u64> = v[from..from + out.len()].iter().map(|x| x.to_bits()).collect();
-                assert_eq!(out.iter().map(|x| x.to_bits()).collect::<Vec<_>>(), want, "{v:?} {scale:?} {from}");
+                assert_eq!(
+                    out.iter().map(|x| x.to_bits()).collect::<Vec<_>>(),
+                    want,
+                    "{v:?} {scale:?} {from}"
+                );
             }
         }
         class

@@ -8,7 +8,7 @@ use arrow_array::{
 };
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use parquet::{arrow::parquet_to_arrow_schema, file::metadata::ParquetMetaData};
-use sextant_model::{Labels, METRIC_NAME, Matcher};
+use sextant_model::{Labels, METRIC_NAME, Matcher, MetricMetadata, MetricType};
 
 use super::{
     cache::CacheKey,
@@ -48,6 +48,9 @@ pub struct SeriesGroup {
     sv: (ListArray, Int64Array),
     hn: Int32Array,
     hoff: Int64Array,
+    metric_type: DictionaryArray<Int32Type>,
+    help: DictionaryArray<Int32Type>,
+    unit: DictionaryArray<Int32Type>,
 }
 
 impl SeriesGroup {
@@ -128,6 +131,9 @@ impl SeriesGroup {
             sv: list(batch, "sv")?,
             hn: get(batch, "hn")?,
             hoff: get(batch, "hoff")?,
+            metric_type: get(batch, "metric_type")?,
+            help: get(batch, "help")?,
+            unit: get(batch, "unit")?,
         })
     }
 
@@ -216,12 +222,20 @@ impl SeriesGroup {
         Labels::from_trusted_bytes(scratch)
     }
 
+    /// What is known of the series' family.
+    pub fn metadata(&self, row: usize) -> Option<MetricMetadata> {
+        let metric_type = MetricType::from_name(text(&self.metric_type, row)?)?;
+        let of = |column| text(column, row).unwrap_or("").to_owned();
+        Some(MetricMetadata { metric_type, help: of(&self.help), unit: of(&self.unit) })
+    }
+
     /// The rows that a matcher accepts: the way without a sidecar.
     pub fn matching(&self, matcher: &Matcher) -> Vec<bool> {
         if let Some((_, column)) = self.labels.iter().find(|(name, _)| *name == matcher.name) {
             let values = column.values().as_any().downcast_ref::<StringArray>();
-            let verdicts: Vec<bool> =
-                values.map(|v| v.iter().map(|v| matcher.matches(v.unwrap_or(""))).collect()).unwrap_or_default();
+            let verdicts: Vec<bool> = values
+                .map(|v| v.iter().map(|v| matcher.matches(v.unwrap_or(""))).collect())
+                .unwrap_or_default();
             let empty = matcher.matches_empty();
             return column
                 .keys()
@@ -265,7 +279,8 @@ fn range(lists: &impl Offsets, row: usize) -> Range<usize> {
 
 /// The table's schema with dictionaries for the text columns.
 fn dictionary_schema(metadata: &ParquetMetaData) -> Result<SchemaRef, String> {
-    let plain = parquet_to_arrow_schema(metadata.file_metadata().schema_descr(), None).map_err(|e| e.to_string())?;
+    let plain =
+        parquet_to_arrow_schema(metadata.file_metadata().schema_descr(), None).map_err(|e| e.to_string())?;
     let dictionary = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
     let fields: Vec<_> = plain
         .fields()

@@ -42,8 +42,7 @@ pub mod names {
     pub const CHECKSUMS: &str = "checksums";
 
     /// Every object a block may have.
-    pub const ALL: [&str; 8] =
-        [SERIES, SAMPLES, GRID, HISTOGRAMS, EXEMPLARS, METADATA, INDEX, CHECKSUMS];
+    pub const ALL: [&str; 8] = [SERIES, SAMPLES, GRID, HISTOGRAMS, EXEMPLARS, METADATA, INDEX, CHECKSUMS];
 }
 
 /// Version of the layout, in every table's key-value metadata.
@@ -150,9 +149,7 @@ pub fn histograms_schema() -> SchemaRef {
         ("negative_buckets", list(Float64)),
         ("custom_values", list(Float64)),
     ];
-    Arc::new(Schema::new(
-        columns.into_iter().map(|(n, t)| Field::new(n, t, false)).collect::<Vec<_>>(),
-    ))
+    Arc::new(Schema::new(columns.into_iter().map(|(n, t)| Field::new(n, t, false)).collect::<Vec<_>>()))
 }
 
 /// The exemplar table.
@@ -219,7 +216,8 @@ pub struct FinishedRowGroup {
 impl TableWriter {
     /// An empty file.
     pub fn new(schema: SchemaRef, properties: WriterProperties) -> Result<Self> {
-        let parquet = ArrowSchemaConverter::new().with_coerce_types(false).convert(&schema).map_err(write_error)?;
+        let parquet =
+            ArrowSchemaConverter::new().with_coerce_types(false).convert(&schema).map_err(write_error)?;
         let file = SerializedFileWriter::new(Vec::new(), parquet.root_schema_ptr(), Arc::new(properties))
             .map_err(write_error)?;
         let factory = ArrowRowGroupWriterFactory::new(&file, schema.clone());
@@ -275,7 +273,8 @@ impl RowGroup {
 
     /// Ends the row group.
     pub fn finish(self) -> Result<FinishedRowGroup> {
-        let chunks: std::result::Result<_, _> = self.columns.into_iter().map(ArrowColumnWriter::close).collect();
+        let chunks: std::result::Result<_, _> =
+            self.columns.into_iter().map(ArrowColumnWriter::close).collect();
         Ok(FinishedRowGroup { chunks: chunks.map_err(write_error)? })
     }
 }

@@ -89,9 +89,7 @@ impl TimeTable {
                     .map(|list| match position(&union, list) {
                         Some(start) => Pattern::Run(start),
                         None => Pattern::Some(
-                            list.iter()
-                                .map(|t| union.binary_search(t).map_or(0, |p| p as i32))
-                                .collect(),
+                            list.iter().map(|t| union.binary_search(t).map_or(0, |p| p as i32)).collect(),
                         ),
                     })
                     .collect(),
@@ -155,7 +153,8 @@ fn windows(target: u32, t: &[i64], dt: i64, off_max: i128, out: &mut Vec<Window>
     let mut start = 0;
     while start < t.len() {
         let regular = |i: usize| i128::from(t[start]) + (i - start) as i128 * i128::from(dt);
-        let end = (start..t.len()).find(|&i| (i128::from(t[i]) - regular(i)).abs() > off_max).unwrap_or(t.len());
+        let end =
+            (start..t.len()).find(|&i| (i128::from(t[i]) - regular(i)).abs() > off_max).unwrap_or(t.len());
         let off = |i: usize| (i128::from(t[i]) - regular(i)) as i64;
         // The first is off by nothing, so the smallest is at most 0 and jitter at most twice `off_max`.
         let low = (start..end).map(off).min().unwrap_or(0);

@@ -177,7 +177,8 @@ impl BlockWriter {
     }
 
     fn check(&self, labels: &Labels, buf: &SeriesBuf) -> Result<()> {
-        let bad = |what: &str| Err(StorageError::Invalid(format!("writing a block: {what} of series {labels}")));
+        let bad =
+            |what: &str| Err(StorageError::Invalid(format!("writing a block: {what} of series {labels}")));
         if let Some(last) = &self.last
             && order::block_order(last.as_bytes(), labels.as_bytes()).is_ge()
         {

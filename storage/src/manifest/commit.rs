@@ -263,7 +263,10 @@ impl Manifests {
         if (manifest.version, manifest.tenant.as_str(), manifest.signal.as_str())
             != (version, tenant.as_str(), self.signal.as_str())
         {
-            return Err(StorageError::corrupt(path.as_ref(), "holds the manifest of another version or tenant"));
+            return Err(StorageError::corrupt(
+                path.as_ref(),
+                "holds the manifest of another version or tenant",
+            ));
         }
         Ok(manifest)
     }
@@ -289,5 +292,7 @@ fn version_of(path: &Path) -> Option<u64> {
 
 /// Milliseconds since the epoch.
 pub(crate) fn now_ms() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX))
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX))
 }

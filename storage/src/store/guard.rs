@@ -85,10 +85,7 @@ impl GuardedStore {
             Err(_) => Err(generic(format!("no answer within {:?}", self.call_timeout))),
         };
         if let Err(e) = &result
-            && !matches!(
-                e,
-                Error::NotFound { .. } | Error::AlreadyExists { .. } | Error::Precondition { .. }
-            )
+            && !matches!(e, Error::NotFound { .. } | Error::AlreadyExists { .. } | Error::Precondition { .. })
         {
             self.metrics.errors.fetch_add(1, Relaxed);
         }
@@ -170,7 +167,11 @@ impl ObjectStore for GuardedStore {
         }
     }
 
-    fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
+    fn list_with_offset(
+        &self,
+        prefix: Option<&Path>,
+        offset: &Path,
+    ) -> BoxStream<'static, Result<ObjectMeta>> {
         self.metrics.lists.fetch_add(1, Relaxed);
         match point("store.list") {
             Ok(()) => self.inner.list_with_offset(prefix, offset),

@@ -15,7 +15,8 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 use object_store::{
     CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, UploadPart, local::LocalFileSystem, path::Path,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, UploadPart, local::LocalFileSystem,
+    path::Path,
 };
 
 /// See the module's documentation.
@@ -77,7 +78,11 @@ impl ObjectStore for DurableLocal {
         self.inner.list(prefix)
     }
 
-    fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
+    fn list_with_offset(
+        &self,
+        prefix: Option<&Path>,
+        offset: &Path,
+    ) -> BoxStream<'static, Result<ObjectMeta>> {
         self.inner.list_with_offset(prefix, offset)
     }
 
@@ -155,11 +160,7 @@ fn put_durably(target: &FsPath, payload: &PutPayload, create: bool) -> io::Resul
             file.write_all(chunk)?;
         }
         file.sync_all()?;
-        if create {
-            std::fs::hard_link(&temporary, target)
-        } else {
-            std::fs::rename(&temporary, target)
-        }
+        if create { std::fs::hard_link(&temporary, target) } else { std::fs::rename(&temporary, target) }
     })();
     if create || written.is_err() {
         // The link keeps the bytes; a temporary file left by a crash is invisible to listings.

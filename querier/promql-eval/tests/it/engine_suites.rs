@@ -6,7 +6,7 @@ use serde_json::Value;
 use sextant_model::{Labels, SeriesBuf};
 use sextant_promql::parse_expr;
 use sextant_promql_eval::{
-    Cell, EvalContext, EvalParams, QueryResult, evaluate, plan,
+    Cell, EvalContext, EvalError, EvalParams, QueryResult, evaluate, plan,
     testing::{Command, Memory, MemorySource, parse_script, run_script},
 };
 
@@ -325,4 +325,63 @@ fn extreme_times() {
             let _ = run(query, &EvalParams::range(at.saturating_sub(60_000), at, 60_000), &source);
         }
     }
+}
+
+/// Every expression of the parser's and the compliance suites is evaluated: no panic, no operators that do not fit.
+#[test]
+fn every_valid_expression_evaluates() {
+    let Some(root) = conformance() else {
+        println!("skipped: no conformance data");
+        return;
+    };
+    let source = load(
+        "load 15s\n  foo{bar=\"a\", le=\"1\"} 0+1x40\n  foo{bar=\"b\", le=\"+Inf\"} 0+2x40\n  some_metric{foo=\"bar\"} 1 stale 2x30\n  \
+         bar{bar=\"a\"} {{schema:1 count:5 sum:20 buckets:[1 2 1 1]}}x30\n  demo_memory_usage_bytes{instance=\"a\", type=\"free\"} 1+1x40\n  \
+         demo_cpu_usage_seconds_total{instance=\"a\", mode=\"idle\"} 1+1x40\n  demo_num_cpus{instance=\"a\"} 4x40",
+    );
+    let mut evaluated = 0;
+    for (file, key) in
+        [("promql-parser/expressions.json", "input"), ("promql-compliance/queries.json", "queries")]
+    {
+        let suite: Value = serde_json::from_str(&fs::read_to_string(root.join(file)).unwrap()).unwrap();
+        let cases = suite["cases"].as_array().unwrap();
+        let texts = cases.iter().flat_map(|c| match &c[key] {
+            Value::Array(all) => all.iter().filter_map(Value::as_str).collect(),
+            one => one.as_str().into_iter().collect::<Vec<_>>(),
+        });
+        for text in texts {
+            let Ok(expr) = parse_expr(text) else { continue };
+            for params in [EvalParams::instant(300_000), EvalParams::range(0, 600_000, 37_000)] {
+                let result = plan(&expr, &params).and_then(|plan| {
+                    assert!(!plan.describe().is_empty());
+                    evaluate(&plan, &source, &EvalContext::new(params.max_samples))
+                });
+                assert!(!matches!(result, Err(EvalError::Internal(_))), "{text}: {result:?}");
+                evaluated += 1;
+            }
+        }
+    }
+    println!("{evaluated} evaluations");
+}
+
+/// The text of EXPLAIN: one leaf for two selectors that overlap, invariant parts once.
+#[test]
+fn plans_as_text() {
+    let expr = parse_expr("sum by (job) (rate(m[5m])) / on (job) (max(m offset 1m) + x @ 60)").unwrap();
+    let plan = plan(&expr, &EvalParams::range(600_000, 1_200_000, 60_000)).unwrap();
+    let expected = "\
+VectorBinary / one-to-one on (job)
+  Aggregate sum by (job)
+    RangeFunction rate(m[5m])
+      Select #0 m [240001, 1200000]
+  VectorBinary + one-to-one
+    Aggregate max
+      InstantSelect m offset 60000ms lookback=300000ms
+        Select #0 m [240001, 1200000]
+    StepInvariant steps=11
+      InstantSelect x @ 60000ms lookback=300000ms
+        Select #1 x [-239999, 60000]
+";
+    assert_eq!(plan.describe(), expected);
+    assert_eq!(plan.selects.len(), 2);
 }

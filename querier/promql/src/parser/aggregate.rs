@@ -2,7 +2,8 @@
 
 use super::{Parse, Parsed, Parser, Stop};
 use crate::{
-    ast::{AggregateExpr, AggregateOp, Expr, NumberLiteral, PosRange},
+    ast::{AggregateExpr, Expr, NumberLiteral, PosRange},
+    operators::AggregateOp,
     quote::quote,
     token::{Token, TokenKind as T},
 };

@@ -2,7 +2,8 @@
 
 use super::{Parse, Parsed, Parser, Stop, Within};
 use crate::{
-    ast::{BinaryExpr, BinaryOp, Cardinality, Expr, PosRange, VectorMatching},
+    ast::{BinaryExpr, Cardinality, Expr, PosRange, VectorMatching},
+    operators::BinaryOp,
     token::TokenKind as T,
 };
 

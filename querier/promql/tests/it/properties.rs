@@ -76,7 +76,7 @@ proptest! {
     fn arbitrary_text_gets_an_answer(text in any::<String>()) {
         if let Err(errors) = parse_expr(&text) {
             prop_assert!(!errors.0.is_empty());
-            prop_assert!(errors.0.iter().all(|e| e.pos.end <= text.len() && !e.message.is_empty()));
+            prop_assert!(errors.0.iter().all(|e| e.pos.start <= e.pos.end && e.pos.end <= text.len() && !e.message.is_empty()));
         }
     }
 }

@@ -135,7 +135,8 @@ impl Section {
 
     fn group(&self, i: usize) -> Option<Group<'_>> {
         let (table, groups) = self.bytes.split_at_checked(self.groups.checked_mul(4)?)?;
-        let offset = |i: usize| table.get(i * 4..i * 4 + 4)?.try_into().ok().map(|b| u32::from_le_bytes(b) as usize);
+        let offset =
+            |i: usize| table.get(i * 4..i * 4 + 4)?.try_into().ok().map(|b| u32::from_le_bytes(b) as usize);
         let start = offset(i)?;
         let end = if i + 1 == self.groups { groups.len() } else { offset(i + 1)? };
         let count = (self.values - (i * GROUP_VALUES) as u64).min(GROUP_VALUES as u64);

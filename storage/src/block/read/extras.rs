@@ -7,7 +7,9 @@ use arrow_array::{
 };
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReaderBuilder, RowSelection, RowSelector};
 use roaring::RoaringBitmap;
-use sextant_model::{Exemplar, Histogram, HistogramSample, Labels, MetricMetadata, MetricType, ResetHint, SeriesSet, Span};
+use sextant_model::{
+    Exemplar, Histogram, HistogramSample, Labels, MetricMetadata, MetricType, ResetHint, SeriesSet, Span,
+};
 use sextant_proto::{ExemplarSeries, MetadataEntry};
 
 use super::BlockReader;
@@ -49,8 +51,10 @@ impl BlockReader {
             rows.sort_unstable_by_key(|r| r.start);
             let range = row_group_range(footer, group);
             let fill = select.hints.fill_cache;
-            let object = self.objects.ranges(names::HISTOGRAMS, &self.opened.sums, &[range], fill, stats).await?;
-            let selection = selection(&rows, first, end).ok_or_else(|| bad("two series share rows".into()))?;
+            let object =
+                self.objects.ranges(names::HISTOGRAMS, &self.opened.sums, &[range], fill, stats).await?;
+            let selection =
+                selection(&rows, first, end).ok_or_else(|| bad("two series share rows".into()))?;
             let batch = decode_group(object, footer, None, group, None, Some(selection)).map_err(bad)?;
             let histograms = histograms(&batch).ok_or_else(|| bad("unexpected columns".into()))?;
             read.extend(rows.into_iter().flatten().zip(histograms));
@@ -85,20 +89,8 @@ impl BlockReader {
         select: &BlockSelect,
         stats: &ReadStats,
     ) -> Result<Vec<ExemplarSeries>> {
-        let Some(footer) = &self.opened.exemplars else { return Ok(Vec::new()) };
         let bad = |e: String| self.objects.nonsense(names::EXEMPLARS, e);
-        let mut found: BTreeMap<u32, Vec<Exemplar>> = BTreeMap::new();
-        for group in 0..footer.num_row_groups() {
-            let bounds = int_bounds(footer, group, 0).and_then(|(a, b)| Some((u32::try_from(a).ok()?, u32::try_from(b).ok()?)));
-            if bounds.is_some_and(|(a, b)| ids.range_cardinality(a..=b) == 0) {
-                continue;
-            }
-            let range = row_group_range(footer, group);
-            let fill = select.hints.fill_cache;
-            let object = self.objects.ranges(names::EXEMPLARS, &self.opened.sums, &[range], fill, stats).await?;
-            let batch = decode_group(object, footer, None, group, None, None).map_err(bad)?;
-            read_exemplars(&batch, ids, select, &mut found).ok_or_else(|| bad("unexpected columns".into()))?;
-        }
+        let found = self.exemplars_by_series(Some(ids), select, stats).await?;
         let starts = group_starts(&self.opened.series);
         let mut out = Vec::with_capacity(found.len());
         let mut scratch = Vec::new();
@@ -115,6 +107,35 @@ impl BlockReader {
         Ok(out)
     }
 
+    /// Exemplars in the range by series; of all series without `ids`.
+    pub(super) async fn exemplars_by_series(
+        &self,
+        ids: Option<&RoaringBitmap>,
+        select: &BlockSelect,
+        stats: &ReadStats,
+    ) -> Result<BTreeMap<u32, Vec<Exemplar>>> {
+        let mut found: BTreeMap<u32, Vec<Exemplar>> = BTreeMap::new();
+        let Some(footer) = &self.opened.exemplars else { return Ok(found) };
+        let bad = |e: String| self.objects.nonsense(names::EXEMPLARS, e);
+        for group in 0..footer.num_row_groups() {
+            let bounds = int_bounds(footer, group, 0)
+                .and_then(|(a, b)| Some((u32::try_from(a).ok()?, u32::try_from(b).ok()?)));
+            if let (Some((a, b)), Some(ids)) = (bounds, ids)
+                && ids.range_cardinality(a..=b) == 0
+            {
+                continue;
+            }
+            let range = row_group_range(footer, group);
+            let fill = select.hints.fill_cache;
+            let object =
+                self.objects.ranges(names::EXEMPLARS, &self.opened.sums, &[range], fill, stats).await?;
+            let batch = decode_group(object, footer, None, group, None, None).map_err(bad)?;
+            read_exemplars(&batch, ids, select, &mut found)
+                .ok_or_else(|| bad("unexpected columns".into()))?;
+        }
+        Ok(found)
+    }
+
     pub(super) async fn metadata_rows(&self, stats: &ReadStats) -> Result<Vec<MetadataEntry>> {
         if !self.objects.has(names::METADATA) {
             return Ok(Vec::new());
@@ -127,7 +148,8 @@ impl BlockReader {
         let mut out = Vec::new();
         for batch in reader.map_err(|e| bad(e.to_string()))? {
             let batch = batch.map_err(|e| bad(e.to_string()))?;
-            let column = |name| get::<StringArray>(&batch, name).ok_or_else(|| bad("unexpected columns".into()));
+            let column =
+                |name| get::<StringArray>(&batch, name).ok_or_else(|| bad("unexpected columns".into()));
             let (name, kind) = (column("name")?, column("metric_type")?);
             let (help, unit) = (column("help")?, column("unit")?);
             out.extend((0..batch.num_rows()).map(|i| MetadataEntry {
@@ -222,7 +244,7 @@ fn histograms(batch: &RecordBatch) -> Option<Vec<HistogramSample>> {
 
 fn read_exemplars(
     batch: &RecordBatch,
-    ids: &RoaringBitmap,
+    ids: Option<&RoaringBitmap>,
     select: &BlockSelect,
     out: &mut BTreeMap<u32, Vec<Exemplar>>,
 ) -> Option<()> {
@@ -233,7 +255,7 @@ fn read_exemplars(
     for row in 0..batch.num_rows() {
         let id = u32::try_from(sid.value(row)).ok()?;
         let t = ts.value(row);
-        if t < select.start || t > select.end || !ids.contains(id) {
+        if t < select.start || t > select.end || ids.is_some_and(|ids| !ids.contains(id)) {
             continue;
         }
         let o = labels.value_offsets();

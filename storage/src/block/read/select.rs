@@ -47,7 +47,8 @@ impl BlockReader {
             let at = set.t.len();
             let mut samples = 0..0;
             if let Some(target) = table.target(row) {
-                let times = grids.iter().find_map(|g| g.times(target)).ok_or_else(|| damaged("an unknown target"))?;
+                let times =
+                    grids.iter().find_map(|g| g.times(target)).ok_or_else(|| damaged("an unknown target"))?;
                 samples = append_times(table, row, times, select, &mut set.t)
                     .ok_or_else(|| damaged("positions beyond the grid"))?;
             }
@@ -145,8 +146,7 @@ impl BlockReader {
             let mut ranges = Vec::new();
             self.opened.pages.ranges(column, &wanted, &mut ranges);
             let fill = select.hints.fill_cache;
-            let object =
-                self.objects.ranges(names::SAMPLES, &self.opened.sums, &ranges, fill, stats).await?;
+            let object = self.objects.ranges(names::SAMPLES, &self.opened.sums, &ranges, fill, stats).await?;
             let put = |tag: usize, numbers: Numbers<'_>| {
                 let part = parts.get(tag).ok_or("an unknown series")?;
                 let table = groups.get(part.group).and_then(Option::as_ref).ok_or("an unknown row group")?;
@@ -188,7 +188,9 @@ fn append_times(
             Some(from..to)
         }
         Some(positions) => {
-            if positions.len() != n || positions.iter().any(|&p| usize::try_from(p).map_or(true, |p| p >= grid.len())) {
+            if positions.len() != n
+                || positions.iter().any(|&p| usize::try_from(p).map_or(true, |p| p >= grid.len()))
+            {
                 return None;
             }
             let time = |p: &i32| grid[*p as usize];

@@ -144,7 +144,8 @@ pub fn write_metadata(
     if families.is_empty() {
         return Ok(None);
     }
-    let mut table = TableWriter::new(tables::metadata_schema(), tables::properties(options.zstd_level)?.build())?;
+    let mut table =
+        TableWriter::new(tables::metadata_schema(), tables::properties(options.zstd_level)?.build())?;
     let column = |f: fn(&(String, MetricMetadata)) -> &str| -> ArrayRef {
         Arc::new(StringArray::from(families.iter().map(f).collect::<Vec<_>>()))
     };

@@ -183,7 +183,10 @@ fn head_arrays(rows: &[SeriesRow], places: &Places, class_rows: &[u64; 6]) -> Ve
         ints(rows, |r| r.n as i32),
         Arc::new(Int32Array::from(g0)),
         ints(rows, |r| r.class.enc()),
-        longs(rows, |r| if r.class == Class::None { 0 } else { (class_rows[r.class as usize] + r.off) as i64 }),
+        longs(
+            rows,
+            |r| if r.class == Class::None { 0 } else { (class_rows[r.class as usize] + r.off) as i64 },
+        ),
         ints(rows, |r| r.scale.order),
         longs(rows, |r| r.scale.first),
         longs(rows, |r| r.scale.base),
@@ -212,7 +215,8 @@ pub fn write_grid(windows: &[Window], options: &BlockOptions) -> Result<Bytes> {
         let mut times = 0;
         let mut end = 0;
         while let Some(w) = rest.get(end)
-            && (times < GRID_GROUP_TIMES || rest.get(end.wrapping_sub(1)).is_some_and(|p| p.target == w.target))
+            && (times < GRID_GROUP_TIMES
+                || rest.get(end.wrapping_sub(1)).is_some_and(|p| p.target == w.target))
         {
             times += w.jitter.len();
             end += 1;

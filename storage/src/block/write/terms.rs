@@ -56,7 +56,8 @@ impl Terms {
     pub fn sorted_values(&self, name: u32) -> Vec<(&str, &[u32])> {
         let values = &self.values[name as usize];
         let lists = &self.postings[name as usize];
-        let mut sorted: Vec<_> = lists.iter().enumerate().map(|(v, l)| (values.get(v as u32), l.as_slice())).collect();
+        let mut sorted: Vec<_> =
+            lists.iter().enumerate().map(|(v, l)| (values.get(v as u32), l.as_slice())).collect();
         sorted.sort_unstable_by_key(|(v, _)| *v);
         sorted
     }

@@ -1,0 +1,117 @@
+//! What is known of targets, in the form of Prometheus' `GET /api/v1/targets`.
+
+use std::collections::BTreeMap;
+
+use serde::{Serialize, Serializer, ser::SerializeMap};
+use sextant_model::Labels;
+
+/// Whether the last scrape of a target succeeded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Health {
+    /// It has not been scraped yet.
+    #[default]
+    Unknown,
+    /// It succeeded.
+    Up,
+    /// It failed.
+    Down,
+}
+
+/// A target that is scraped.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TargetState {
+    /// Labels before relabelling.
+    #[serde(serialize_with = "labels")]
+    pub discovered_labels: Labels,
+    /// Labels of its series.
+    #[serde(serialize_with = "labels")]
+    pub labels: Labels,
+    /// Its job.
+    pub scrape_pool: String,
+    /// Where it is.
+    pub scrape_url: String,
+    /// The same as others see it.
+    pub global_url: String,
+    /// Why the last scrape failed; empty where it did not.
+    pub last_error: String,
+    /// When it was scraped last, milliseconds; 0 for never.
+    #[serde(serialize_with = "rfc3339")]
+    pub last_scrape: i64,
+    /// How long that took, seconds.
+    pub last_scrape_duration: f64,
+    /// Whether it succeeded.
+    pub health: Health,
+    /// How often it is scraped.
+    pub scrape_interval: String,
+    /// How long a scrape may take.
+    pub scrape_timeout: String,
+}
+
+/// A target that relabelling dropped.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DroppedTarget {
+    /// Labels before relabelling.
+    #[serde(serialize_with = "labels")]
+    pub discovered_labels: Labels,
+    /// Its job.
+    pub scrape_pool: String,
+}
+
+/// All targets.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TargetReport {
+    /// Those that are scraped, in order of job and URL.
+    pub active_targets: Vec<TargetState>,
+    /// Those that relabelling dropped, as many as jobs keep.
+    pub dropped_targets: Vec<DroppedTarget>,
+    /// How many were dropped, by job.
+    pub dropped_target_counts: BTreeMap<String, u64>,
+}
+
+fn labels<S: Serializer>(labels: &Labels, s: S) -> Result<S::Ok, S::Error> {
+    let mut map = s.serialize_map(None)?;
+    for (n, v) in labels {
+        map.serialize_entry(n, v)?;
+    }
+    map.end()
+}
+
+fn rfc3339<S: Serializer>(t_ms: &i64, s: S) -> Result<S::Ok, S::Error> {
+    match t_ms {
+        // Go's zero time, which Prometheus shows for a target that was never scraped.
+        0 => s.serialize_str("0001-01-01T00:00:00Z"),
+        t => s.serialize_str(&format_rfc3339(*t)),
+    }
+}
+
+/// A time in UTC. Days to a civil date after Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms".
+fn format_rfc3339(t_ms: i64) -> String {
+    let (days, ms) = (t_ms.div_euclid(86_400_000), t_ms.rem_euclid(86_400_000));
+    let z = days + 719_468;
+    let era = z.div_euclid(146_097);
+    let day_of_era = z.rem_euclid(146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    let (h, m, s) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1000 % 60);
+    format!("{year:04}-{month:02}-{day:02}T{h:02}:{m:02}:{s:02}.{:03}Z", ms % 1000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times() {
+        assert_eq!(format_rfc3339(0), "1970-01-01T00:00:00.000Z");
+        assert_eq!(format_rfc3339(1_709_210_096_789), "2024-02-29T12:34:56.789Z");
+        assert_eq!(format_rfc3339(-1), "1969-12-31T23:59:59.999Z");
+    }
+}
