@@ -13,6 +13,7 @@ mod filefd;
 mod filesystem;
 mod loadavg;
 mod meminfo;
+mod mount_stats;
 mod netclass;
 mod netdev;
 mod netstat;
@@ -61,7 +62,7 @@ impl HostMetrics {
             Box::new(diskstats::DiskStats),
             Box::new(entropy::Entropy),
             Box::new(filefd::FileFd),
-            Box::new(filesystem::FileSystem),
+            Box::new(filesystem::FileSystem::default()),
             Box::new(loadavg::LoadAvg),
             Box::new(meminfo::MemInfo),
             Box::new(netclass::NetClass),
@@ -86,7 +87,7 @@ impl HostMetrics {
         Self { paths, collectors }
     }
 
-    /// Runs every collector once. Blocks on files.
+    /// Runs every collector once. Blocks on files; a filesystem that does not answer costs some seconds once.
     pub fn collect(&mut self) -> Collection {
         let mut out = Gather::default();
         let mut failed = 0;

@@ -7,6 +7,7 @@
 //! negotiate formats, the Accept header, what a Content-Type means
 //! series    the known series of a target: text of a line to labels, once
 //! session   a body to samples, markers of staleness and the target's own metrics; no I/O
+//! values    single values of an answer in our form
 //! report    what is known of targets, for the API
 //! pool      the running targets of a configuration
 //! ```
@@ -19,6 +20,7 @@ mod report;
 mod series;
 mod session;
 mod target;
+mod values;
 
 pub use config::{Authorization, JobConfig, ScrapeConfigs, StaticGroup, TlsConfig};
 pub use fetch::{FetchError, Fetcher};

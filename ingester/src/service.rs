@@ -25,7 +25,7 @@ use crate::{
     flush::Flusher,
     head::{Applied, Command, Head},
     metrics::add,
-    shard::{Shard, begin, check_shard_count},
+    shard::{Shard, begin_positions, check_shard_count},
 };
 
 /// The only node of a process that runs alone.
@@ -66,7 +66,7 @@ impl Ingester {
         let mut shards = Vec::new();
         for id in 0..config.shards {
             let shard = Shard::open(&log, ShardId(id), NODE, config.group.clone()).await?;
-            begin(&shard, &manifests).await?;
+            begin_positions(&shard, &manifests).await?;
             shards.push(shard);
         }
         let metrics = Arc::new(IngesterMetrics::default());

@@ -59,7 +59,7 @@ impl Shard {
 
 /// Gives a new log positions behind everything that the manifests cover: its predecessor's disk may be gone, and a row at a
 /// covered position would be taken for one that is in a block.
-pub(crate) async fn begin(shard: &Shard, manifests: &Manifests) -> Result<(), OpenError> {
+pub(crate) async fn begin_positions(shard: &Shard, manifests: &Manifests) -> Result<(), OpenError> {
     if shard.head().position() > 0 || !shard.group.is_leader() {
         return Ok(());
     }

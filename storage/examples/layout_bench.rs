@@ -28,7 +28,7 @@ fn main() {
     println!("{} series, {} samples each, {} in all", cluster.rows.len(), samples, cluster.samples);
     layouts(&cluster);
     encodings(&cluster);
-    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("runtime");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
     runtime.block_on(reads(&cluster));
     runtime.block_on(merging(samples));
 }

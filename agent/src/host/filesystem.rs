@@ -1,9 +1,17 @@
 //! Sizes of mounted file systems, from `/proc/1/mountinfo` and `statvfs`.
 
-use super::collector::{CollectError, Collector, Gather, HostPaths, read};
+use rustix::fs::{StatVfs, statvfs};
+
+use super::{
+    collector::{CollectError, Collector, Gather, HostPaths, read},
+    mount_stats::MountStats,
+};
 
 /// The collector `filesystem`.
-pub struct FileSystem;
+#[derive(Default)]
+pub struct FileSystem {
+    stats: MountStats<StatVfs>,
+}
 
 /// node_exporter's default exclusions of kinds.
 const IGNORED_KINDS: &[&str] = &[
@@ -74,7 +82,7 @@ impl Collector for FileSystem {
             let labels =
                 [("device", device.as_str()), ("mountpoint", &point), ("fstype", kind), ("device_error", "")];
             let at = paths.rootfs.join(point.trim_start_matches('/'));
-            let Ok(s) = rustix::fs::statvfs(&at) else {
+            let Ok(s) = self.stats.ask(&at, |at| Ok(statvfs(at)?)) else {
                 out.gauge(
                     "node_filesystem_device_error",
                     "Whether an error occurred while getting statistics for the given device.",

@@ -6,8 +6,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use hashbrown::HashMap;
 use sextant_model::{
-    Exemplar, Histogram, HistogramSample, Labels, METRIC_NAME, MetricMetadata, MetricType, NO_START, Sample,
-    SeriesId,
+    Histogram, HistogramSample, Labels, METRIC_NAME, MetricMetadata, MetricType, NO_START, Sample, SeriesId,
 };
 use sextant_proto::{SeriesWrite, WriteRequest};
 
@@ -15,13 +14,13 @@ use super::{
     negotiate::BodyFormat,
     series::{Known, SeriesCache, metric_hash, series_labels},
     target::Target,
+    values::{exemplar, family_exemplar, metric_type, normal_boundary, normal_nan},
 };
 use crate::{
     active::{ActiveSeries, Touch, float_write},
     exposition::{
-        ClassicSample, Entry, FamilyReader, OpenMetricsParser, ParseError, ParsedExemplar, SampleLine,
-        TextParser, classic_samples, family, format_openmetrics_float, label_pairs, native_histogram,
-        parse_float,
+        ClassicSample, Entry, FamilyReader, OpenMetricsParser, ParseError, SampleLine, TextParser,
+        classic_samples, family, label_pairs, native_histogram,
     },
 };
 
@@ -469,35 +468,4 @@ fn resolve(
         (l, id)
     });
     Ok(Known { labels: labels_and_id, metric: metric_hash(family, labels.iter().copied()), is_created })
-}
-
-/// `le` and `quantile` in one form over all formats: `1` and `1.0` are one bucket.
-fn normal_boundary(value: &str) -> Cow<'_, str> {
-    parse_float(value).map_or(Cow::Borrowed(value), |v| Cow::Owned(format_openmetrics_float(v)))
-}
-
-/// A target may not send the staleness marker.
-fn normal_nan(value: f64) -> f64 {
-    if value.is_nan() { parse_float("NaN").unwrap_or(value) } else { value }
-}
-
-fn exemplar(e: &ParsedExemplar<'_>, t: i64) -> Option<Exemplar> {
-    let labels = Labels::from_pairs(e.labels.iter().map(|(n, v)| (n.as_ref(), v.as_ref()))).ok()?;
-    Some(Exemplar { t: e.timestamp_ms.unwrap_or(t), v: e.value, labels })
-}
-
-fn family_exemplar(e: &family::Exemplar, t: i64) -> Option<Exemplar> {
-    let labels = Labels::from_pairs(label_pairs(&e.label)).ok()?;
-    Some(Exemplar { t: e.timestamp.map_or(t, |ts| ts.as_ms()), v: e.value(), labels })
-}
-
-fn metric_type(t: family::FamilyType) -> MetricType {
-    match t {
-        family::FamilyType::Counter => MetricType::Counter,
-        family::FamilyType::Gauge => MetricType::Gauge,
-        family::FamilyType::Summary => MetricType::Summary,
-        family::FamilyType::Untyped => MetricType::Unknown,
-        family::FamilyType::Histogram => MetricType::Histogram,
-        family::FamilyType::GaugeHistogram => MetricType::GaugeHistogram,
-    }
 }

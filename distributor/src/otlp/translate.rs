@@ -320,10 +320,10 @@ fn exemplars(points: &[OtlpExemplar]) -> Vec<Exemplar> {
         .iter()
         .map(|e| {
             let mut labels = LabelsBuilder::default();
-            if !e.trace_id.is_empty() {
+            if e.trace_id.iter().any(|b| *b != 0) {
                 labels.set("trace_id", &hex::encode(&e.trace_id));
             }
-            if !e.span_id.is_empty() {
+            if e.span_id.iter().any(|b| *b != 0) {
                 labels.set("span_id", &hex::encode(&e.span_id));
             }
             let v = match e.value {

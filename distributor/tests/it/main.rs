@@ -1,6 +1,10 @@
-//! The distributor against shards in memory, and against the published conformance cases.
+//! The distributor over shards that exist only in memory: what is sent is what arrives, whatever happens in between.
 
-mod cases;
-mod fake;
-mod otlp;
-mod otlp_input;
+mod bad_input;
+mod conformance;
+mod encode;
+mod end_to_end;
+mod histograms;
+mod limits;
+mod shards;
+mod sink;

@@ -1,3 +1,6 @@
 //! Tests of the ingester through its public surface.
 
+mod crash;
+mod service;
+mod support;
 mod twin;

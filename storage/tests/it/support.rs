@@ -297,3 +297,86 @@ pub async fn stored(store: &Arc<dyn ObjectStore>, series: &Series, options: Bloc
         .await
         .unwrap()
 }
+
+/// A store that answers every n-th put with an error after storing it.
+#[derive(Debug)]
+pub struct LossyStore {
+    inner: Arc<dyn ObjectStore>,
+    every: u64,
+    puts: std::sync::atomic::AtomicU64,
+}
+
+impl LossyStore {
+    pub fn new(inner: Arc<dyn ObjectStore>, every: u64) -> Self {
+        Self { inner, every, puts: Default::default() }
+    }
+}
+
+impl std::fmt::Display for LossyStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("lossy")
+    }
+}
+
+#[async_trait::async_trait]
+impl ObjectStore for LossyStore {
+    async fn put_opts(
+        &self,
+        location: &object_store::path::Path,
+        payload: object_store::PutPayload,
+        opts: object_store::PutOptions,
+    ) -> object_store::Result<object_store::PutResult> {
+        let n = self.puts.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let result = self.inner.put_opts(location, payload, opts).await;
+        if n % self.every == 0 {
+            return Err(object_store::Error::Generic { store: "lossy", source: "the answer is lost".into() });
+        }
+        result
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        location: &object_store::path::Path,
+        opts: object_store::PutMultipartOptions,
+    ) -> object_store::Result<Box<dyn object_store::MultipartUpload>> {
+        self.inner.put_multipart_opts(location, opts).await
+    }
+
+    async fn get_opts(
+        &self,
+        location: &object_store::path::Path,
+        options: object_store::GetOptions,
+    ) -> object_store::Result<object_store::GetResult> {
+        self.inner.get_opts(location, options).await
+    }
+
+    fn delete_stream(
+        &self,
+        locations: futures::stream::BoxStream<'static, object_store::Result<object_store::path::Path>>,
+    ) -> futures::stream::BoxStream<'static, object_store::Result<object_store::path::Path>> {
+        self.inner.delete_stream(locations)
+    }
+
+    fn list(
+        &self,
+        prefix: Option<&object_store::path::Path>,
+    ) -> futures::stream::BoxStream<'static, object_store::Result<object_store::ObjectMeta>> {
+        self.inner.list(prefix)
+    }
+
+    async fn list_with_delimiter(
+        &self,
+        prefix: Option<&object_store::path::Path>,
+    ) -> object_store::Result<object_store::ListResult> {
+        self.inner.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(
+        &self,
+        from: &object_store::path::Path,
+        to: &object_store::path::Path,
+        options: object_store::CopyOptions,
+    ) -> object_store::Result<()> {
+        self.inner.copy_opts(from, to, options).await
+    }
+}
