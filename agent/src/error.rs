@@ -26,6 +26,9 @@ pub enum AgentError {
         /// Why.
         reason: String,
     },
+    /// A configuration cannot be taken because the agent does not run.
+    #[error("the agent does not run")]
+    NotRunning,
 }
 
 /// Why a scrape configuration is refused.

@@ -1,6 +1,7 @@
 //! The agent's loops: this host's metrics at each interval and the scrapes go into one queue, which is written to the sink.
 
 use std::{
+    collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -8,7 +9,7 @@ use std::{
 use sextant_model::{Labels, LabelsBuilder, METRIC_NAME, MetricMetadata};
 use sextant_proto::{WriteRequest, WriteSink};
 use tokio::{
-    sync::watch,
+    sync::{mpsc, oneshot, watch},
     time::{Instant, MissedTickBehavior},
 };
 
@@ -16,6 +17,7 @@ use crate::{
     active::{ActiveSeries, float_write},
     clock,
     config::AgentConfig,
+    error::AgentError,
     host::{Collection, HostMetrics, host_name},
     metrics::{AgentMetrics, add},
     queue::WriteQueue,
@@ -24,6 +26,12 @@ use crate::{
 
 /// How long an agent that ends tries to write what it has.
 const DRAIN: Duration = Duration::from_secs(5);
+
+/// Types and help texts that did not change are written again after this many rounds, for a backend that lost them.
+const METADATA_ROUNDS: u64 = 40;
+
+/// A scrape configuration, and whoever waits for what becomes of it.
+type Reload = (ScrapeConfigs, oneshot::Sender<Result<(), AgentError>>);
 
 /// Collects, scrapes and writes.
 pub struct Agent {
@@ -34,6 +42,8 @@ pub struct Agent {
     queue: Arc<WriteQueue>,
     scrapes: Option<ScrapeConfigs>,
     registry: Arc<Mutex<Registry>>,
+    reload: mpsc::Sender<Reload>,
+    reloads: tokio::sync::Mutex<mpsc::Receiver<Reload>>,
 }
 
 impl Agent {
@@ -42,13 +52,25 @@ impl Agent {
         let instance = config.host_instance.clone().unwrap_or_else(host_name);
         let metrics = Arc::new(AgentMetrics::default());
         let queue = Arc::new(WriteQueue::new(config.queue_samples_max, metrics.clone()));
-        Self { config, sink, instance, metrics, queue, scrapes: None, registry: Arc::default() }
+        // One configuration is applied at a time; whoever brings another waits.
+        let (reload, reloads) = mpsc::channel(1);
+        let reloads = tokio::sync::Mutex::new(reloads);
+        let registry = Arc::default();
+        Self { config, sink, instance, metrics, queue, scrapes: None, registry, reload, reloads }
     }
 
     /// Scrapes these targets too, in place of those that `scrape_config_file` names.
     pub fn with_scrapes(mut self, scrapes: ScrapeConfigs) -> Self {
         self.scrapes = Some(scrapes);
         self
+    }
+
+    /// Scrapes these targets from now on, and ends the series of those that are not among them. An error changes
+    /// nothing. Waits until the agent runs; once it has ended this is an error.
+    pub async fn reload(&self, scrapes: ScrapeConfigs) -> Result<(), AgentError> {
+        let (answer, result) = oneshot::channel();
+        self.reload.send((scrapes, answer)).await.map_err(|_| AgentError::NotRunning)?;
+        result.await.map_err(|_| AgentError::NotRunning)?
     }
 
     /// The targets and how their last scrapes went.
@@ -61,13 +83,28 @@ impl Agent {
         self.metrics.render(out);
     }
 
-    /// Runs until `stop` becomes true, and then a few seconds at most, to write what was collected.
+    /// Runs until `stop` becomes true; then ends what it collects, and writes for a few seconds what was collected.
     pub async fn run(&self, stop: watch::Receiver<bool>) {
+        let (closed, is_closed) = oneshot::channel();
         let collect = async {
             tokio::join!(self.collect_host(stop.clone()), self.scrape(stop.clone()));
             self.queue.close(Instant::now() + DRAIN);
+            // The receiver waits below until this is sent.
+            let _ = closed.send(());
         };
-        tokio::join!(collect, self.queue.run(&self.config.tenant, &*self.sink));
+        let write = async {
+            let writer = self.queue.run(&self.config.tenant, &*self.sink);
+            let overdue = async {
+                let _ = is_closed.await;
+                tokio::time::sleep(DRAIN).await;
+            };
+            tokio::select! {
+                () = writer => {}
+                // A sink that does not answer at all must not keep the process.
+                () = overdue => tracing::warn!("the sink did not take the last samples in time"),
+            }
+        };
+        tokio::join!(collect, write);
     }
 
     async fn collect_host(&self, mut stop: watch::Receiver<bool>) {
@@ -78,6 +115,7 @@ impl Agent {
         let new = || HostMetrics::new(self.config.paths.clone(), self.config.clock_status.clone());
         let mut host = new();
         let mut active = ActiveSeries::default();
+        let mut metadata = KnownMetadata::default();
         let mut ticks = tokio::time::interval(self.config.host_interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
@@ -98,7 +136,9 @@ impl Agent {
             host = back;
             add(&self.metrics.host_collections, 1);
             add(&self.metrics.host_collector_failures, collection.failed);
-            self.queue.push(self.host_request(&collection, &mut active, t));
+            let mut request = self.host_request(&collection, &mut active, t);
+            request.metadata = metadata.due(&collection);
+            self.queue.push(request);
         }
     }
 
@@ -121,7 +161,18 @@ impl Agent {
         if let Err(error) = pool.apply(self.scrape_configs()).await {
             tracing::error!(%error, "nothing is scraped");
         }
-        let _ = stop.wait_for(|s| *s).await;
+        let mut reloads = self.reloads.lock().await;
+        loop {
+            tokio::select! {
+                () = async { drop(stop.wait_for(|s| *s).await) } => break,
+                Some((scrapes, answer)) = reloads.recv() => {
+                    // Whoever asked may have gone away.
+                    let _ = answer.send(pool.apply(scrapes).await);
+                }
+            }
+        }
+        // Whoever brings a configuration from now on learns that nobody takes it.
+        reloads.close();
         pool.shutdown().await;
     }
 
@@ -149,11 +200,33 @@ impl Agent {
         }
         // A disk that was taken out, an interface that went: their series end.
         active.finish(t, &mut request.series);
-        let metadata = collection.families.iter().map(|f| {
-            let help = f.help.to_string();
-            (f.name.to_string(), MetricMetadata { metric_type: f.metric_type, help, unit: String::new() })
-        });
-        request.metadata = metadata.collect();
         request
+    }
+}
+
+/// What was written last about this host's metrics.
+#[derive(Default)]
+struct KnownMetadata {
+    round: u64,
+    by_name: HashMap<String, MetricMetadata>,
+}
+
+impl KnownMetadata {
+    /// What is new or has not been written for long.
+    fn due(&mut self, collection: &Collection) -> Vec<(String, MetricMetadata)> {
+        let everything = self.round.is_multiple_of(METADATA_ROUNDS);
+        self.round += 1;
+        let mut due = Vec::new();
+        for f in &collection.families {
+            let known = self.by_name.get(f.name.as_ref());
+            if !everything && known.is_some_and(|k| k.metric_type == f.metric_type && k.help == f.help) {
+                continue;
+            }
+            let metadata =
+                MetricMetadata { metric_type: f.metric_type, help: f.help.to_string(), unit: String::new() };
+            self.by_name.insert(f.name.to_string(), metadata.clone());
+            due.push((f.name.to_string(), metadata));
+        }
+        due
     }
 }

@@ -21,10 +21,18 @@ impl CompactorMetrics {
     pub fn render(&self, out: &mut String) {
         for (name, help, value) in [
             ("sextant_compactor_jobs_total", "Merges that were committed.", &self.jobs),
-            ("sextant_compactor_failures_total", "Merges and clean-ups that failed; they are tried again.", &self.failures),
+            (
+                "sextant_compactor_failures_total",
+                "Merges and clean-ups that failed; they are tried again.",
+                &self.failures,
+            ),
             ("sextant_compactor_passes_total", "Passes over all tenants.", &self.passes),
         ] {
-            let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} counter\n{name} {}", value.load(Ordering::Relaxed));
+            let _ = writeln!(
+                out,
+                "# HELP {name} {help}\n# TYPE {name} counter\n{name} {}",
+                value.load(Ordering::Relaxed)
+            );
         }
     }
 }

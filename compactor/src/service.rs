@@ -7,7 +7,9 @@ use std::{
 
 use sextant_model::TenantId;
 use sextant_proto::LimitsHandle;
-use sextant_storage::{Compaction, CompactionOptions, Manifests, ObjectStore, Result, apply_job, clean_tenant, plan};
+use sextant_storage::{
+    Compaction, CompactionOptions, Manifests, ObjectStore, Result, apply_job, clean_tenant, plan,
+};
 use tokio::sync::{Mutex, watch};
 
 use crate::{config::CompactorConfig, metrics::CompactorMetrics};
@@ -36,7 +38,14 @@ impl Compactor {
         manifests: Arc<Manifests>,
     ) -> Self {
         let compaction = Compaction::new(store, manifests.clone());
-        Self { config, limits, manifests, compaction, metrics: CompactorMetrics::default(), pass: Mutex::new(()) }
+        Self {
+            config,
+            limits,
+            manifests,
+            compaction,
+            metrics: CompactorMetrics::default(),
+            pass: Mutex::new(()),
+        }
     }
 
     /// The compactor's own metrics.

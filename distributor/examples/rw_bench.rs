@@ -46,7 +46,6 @@ impl ShardClient for Refs {
     }
 
     async fn append(&self, shard: ShardId, batch: Bytes) -> Result<AppendOutcome, ShardError> {
-        // A batch of known series says so in its first bytes; it is parsed only where it brings labels.
         let next = &self.next[shard.0 as usize];
         let view = WriteBatchView::parse(&batch).map_err(|e| ShardError::Malformed(e.to_string()))?;
         let new_refs = view.new_series.iter().map(|_| next.fetch_add(1, Relaxed)).collect();

@@ -12,6 +12,8 @@ pub struct LimitsWatcher {
     every: Duration,
     handle: LimitsHandle,
     last: String,
+    /// Said once, not at every look.
+    is_unreadable: bool,
 }
 
 /// Why the file cannot be used.
@@ -31,7 +33,7 @@ impl LimitsWatcher {
         let text = std::fs::read_to_string(&path).map_err(|e| LimitsFileError::Read(path.clone(), e))?;
         let limits = Limits::from_yaml(&text).map_err(|e| LimitsFileError::Content(path.clone(), e))?;
         handle.replace(limits);
-        Ok(Self { path, every, handle, last: text })
+        Ok(Self { path, every, handle, last: text, is_unreadable: false })
     }
 
     /// Looks at the file until `stop` becomes true.
@@ -45,21 +47,27 @@ impl LimitsWatcher {
     }
 
     fn look(&mut self) {
+        let path = self.path.display();
         let text = match std::fs::read_to_string(&self.path) {
-            Ok(text) if text == self.last => return,
             Ok(text) => text,
-            Err(e) => {
-                tracing::error!(path = %self.path.display(), error = %e, "the limits file cannot be read; limits stay as they were");
+            Err(error) => {
+                if !std::mem::replace(&mut self.is_unreadable, true) {
+                    tracing::error!(%path, %error, "the limits file cannot be read; limits stay as they were");
+                }
                 return;
             }
         };
+        self.is_unreadable = false;
+        if text == self.last {
+            return;
+        }
         match Limits::from_yaml(&text) {
             Ok(limits) => {
                 self.handle.replace(limits);
-                tracing::info!(path = %self.path.display(), "new limits are in force");
+                tracing::info!(%path, "new limits are in force");
             }
-            Err(e) => {
-                tracing::error!(path = %self.path.display(), error = %e, "the limits file is wrong; limits stay as they were")
+            Err(error) => {
+                tracing::error!(%path, %error, "the limits file is wrong; limits stay as they were");
             }
         }
         self.last = text;

@@ -144,7 +144,10 @@ fn main() {
         let again = head.select(&request(vec![Matcher::equal("__name__", name)])).expect("no limit");
         assert_eq!(again.len(), one.len());
     }
-    println!("  ten more times {:8.2} ns/sample", (cpu_ns() - begin) as f64 / 10.0 / one.sample_count() as f64);
+    println!(
+        "  ten more times {:8.2} ns/sample",
+        (cpu_ns() - begin) as f64 / 10.0 / one.sample_count() as f64
+    );
     println!(
         "select one name  {:8.2} ns/sample ({} series)",
         first_ns as f64 / one.sample_count() as f64,

@@ -10,7 +10,9 @@ use sextant_storage::StorageError;
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The number of shards is fixed when a data folder is first used.
-    #[error("{file} was made with ingester.shards={found}; it cannot be opened with ingester.shards={configured}")]
+    #[error(
+        "{file} was made with ingester.shards={found}; it cannot be opened with ingester.shards={configured}"
+    )]
     ShardsChanged {
         /// The file that has the number.
         file: PathBuf,

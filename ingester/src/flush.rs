@@ -105,7 +105,9 @@ impl Flusher {
                         ErrorClass::Internal => {
                             tracing::error!(shard = shard.id.0, %error, "a flush cannot be done; rows stay in the log");
                         }
-                        _ => tracing::warn!(shard = shard.id.0, %error, ?pause, "a flush failed and will be repeated"),
+                        _ => {
+                            tracing::warn!(shard = shard.id.0, %error, ?pause, "a flush failed and will be repeated")
+                        }
                     }
                     pause
                 }
@@ -203,8 +205,7 @@ impl Flusher {
         upload_block(self.manifests.store(), tenant.id(), &files).await?;
         hit("flush.after_upload").await?;
         let meta = [files.meta.clone()];
-        let committed =
-            self.manifests.commit(tenant.id(), |m| m.with_flush(shard.id, end, &meta)).await;
+        let committed = self.manifests.commit(tenant.id(), |m| m.with_flush(shard.id, end, &meta)).await;
         match committed {
             Ok(_) => {}
             // Another leader flushed the same entries first; its block has these rows, ours is an orphan.

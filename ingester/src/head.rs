@@ -255,9 +255,8 @@ impl Head {
 
     /// Drops generations up to a position that were released at least `grace` ago; returns how many.
     pub fn reap(&self, upto: u64, grace: Duration) -> usize {
-        let done = |g: &Arc<Generation>| {
-            !g.is_after(upto) && g.released().is_some_and(|at| at.elapsed() >= grace)
-        };
+        let done =
+            |g: &Arc<Generation>| !g.is_after(upto) && g.released().is_some_and(|at| at.elapsed() >= grace);
         let mut generations = self.generations.write();
         let (gone, kept): (Vec<_>, Vec<_>) = generations.sealed.drain(..).partition(done);
         generations.sealed = kept;

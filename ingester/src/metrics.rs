@@ -101,7 +101,12 @@ impl IngesterMetrics {
         let families: &[Family<'_>] = &[
             ("batches_total", "counter", "Write batches applied.", &[("", &self.batches)]),
             ("batch_bytes_total", "counter", "Bytes of write batches proposed.", &[("", &self.batch_bytes)]),
-            ("duplicate_batches_total", "counter", "Write batches that had been applied before.", &[("", &self.duplicates)]),
+            (
+                "duplicate_batches_total",
+                "counter",
+                "Write batches that had been applied before.",
+                &[("", &self.duplicates)],
+            ),
             ("series_added_total", "counter", "Series named for the first time.", &[("", &self.new_series)]),
             (
                 "refused_samples_total",
@@ -127,21 +132,42 @@ impl IngesterMetrics {
             ("select_samples_total", "counter", "Samples returned by reads.", &[("", &self.select_samples)]),
             ("seals_total", "counter", "Generations sealed.", &[("", &self.seals)]),
             ("flushes_total", "counter", "Generations flushed.", &[("", &self.flushes)]),
-            ("flush_failures_total", "counter", "Flushes that failed and are repeated.", &[("", &self.flush_failures)]),
+            (
+                "flush_failures_total",
+                "counter",
+                "Flushes that failed and are repeated.",
+                &[("", &self.flush_failures)],
+            ),
             ("flush_milliseconds_total", "counter", "Time spent in flushes.", &[("", &self.flush_ms)]),
             ("blocks_total", "counter", "Blocks committed.", &[("", &self.blocks)]),
             ("block_samples_total", "counter", "Samples in committed blocks.", &[("", &self.block_samples)]),
             ("block_bytes_total", "counter", "Bytes of committed blocks.", &[("", &self.block_bytes)]),
-            ("open_milliseconds", "gauge", "Time that opening took, replay included.", &[("", &self.open_ms)]),
+            (
+                "open_milliseconds",
+                "gauge",
+                "Time that opening took, replay included.",
+                &[("", &self.open_ms)],
+            ),
             ("head_memory_bytes", "gauge", "Memory of recent data.", &[("", &self.head_memory)]),
-            ("head_memory_max_bytes", "gauge", "Bound of the memory of recent data.", &[("", &self.head_memory_max)]),
+            (
+                "head_memory_max_bytes",
+                "gauge",
+                "Bound of the memory of recent data.",
+                &[("", &self.head_memory_max)],
+            ),
             ("head_samples", "gauge", "Samples in memory.", &[("", &self.head_samples)]),
-            ("sealed_generations", "gauge", "Sealed generations in memory.", &[("", &self.sealed_generations)]),
+            (
+                "sealed_generations",
+                "gauge",
+                "Sealed generations in memory.",
+                &[("", &self.sealed_generations)],
+            ),
             ("log_bytes", "gauge", "Bytes of log segments in use.", &[("", &self.log_bytes)]),
             ("log_syncs_total", "counter", "Syncs of the log.", &[("", &self.log_syncs)]),
         ];
         for (name, kind, help, values) in families {
-            let _ = writeln!(out, "# HELP sextant_ingester_{name} {help}\n# TYPE sextant_ingester_{name} {kind}");
+            let _ =
+                writeln!(out, "# HELP sextant_ingester_{name} {help}\n# TYPE sextant_ingester_{name} {kind}");
             for (labels, value) in *values {
                 let _ = writeln!(out, "sextant_ingester_{name}{labels} {}", value.load(Ordering::Relaxed));
             }

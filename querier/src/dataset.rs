@@ -10,7 +10,8 @@ use futures::{StreamExt, TryStreamExt, stream};
 use sextant_model::{Labels, Matcher, SeriesBuf, SeriesSet, TenantId};
 use sextant_proto::{ExemplarSeries, MetadataEntry, SelectLimits, SelectRequest, ShardClient, ShardId};
 use sextant_storage::{
-    BlockCache, BlockMeta, BlockReader, BlockSelect, Manifest, Manifests, ObjectStore, ReadStats, SelectHints, merge_series_sets,
+    BlockCache, BlockMeta, BlockReader, BlockSelect, Manifest, Manifests, ObjectStore, ReadStats,
+    SelectHints, merge_series_sets,
 };
 
 use crate::error::QueryError;
@@ -95,9 +96,14 @@ impl Dataset {
             limits: selection.limits,
             hints: SelectHints::default(),
         };
-        let heads = self.each_shard(view, matchers, selection.start, selection.end, selection.limits, |shards, shard, r| {
-            Box::pin(async move { shards.select(shard, r).await })
-        });
+        let heads = self.each_shard(
+            view,
+            matchers,
+            selection.start,
+            selection.end,
+            selection.limits,
+            |shards, shard, r| Box::pin(async move { shards.select(shard, r).await }),
+        );
         let blocks = stream::iter(self.blocks(view, selection.start, selection.end))
             .map(|meta| self.read_block(view, meta, select.clone()))
             .buffer_unordered(BLOCKS_AT_ONCE)
@@ -132,9 +138,14 @@ impl Dataset {
         for (view, matchers) in self.views(&selection.matchers) {
             let select = self.block_select(&matchers, selection);
             let heads = self
-                .each_shard(view, matchers, selection.start, selection.end, selection.limits, |shards, shard, r| {
-                    Box::pin(async move { shards.series(shard, r).await })
-                })
+                .each_shard(
+                    view,
+                    matchers,
+                    selection.start,
+                    selection.end,
+                    selection.limits,
+                    |shards, shard, r| Box::pin(async move { shards.series(shard, r).await }),
+                )
                 .await?;
             let mut found: Vec<Labels> = heads.into_iter().flatten().collect();
             for meta in self.blocks(view, selection.start, selection.end) {
@@ -148,7 +159,11 @@ impl Dataset {
     }
 
     /// The distinct values of a label, or with `None` the distinct label names, over matching series; sorted.
-    pub async fn label_values(&self, selection: &Selection, label: Option<&str>) -> Result<Vec<String>, QueryError> {
+    pub async fn label_values(
+        &self,
+        selection: &Selection,
+        label: Option<&str>,
+    ) -> Result<Vec<String>, QueryError> {
         let mut out = BTreeSet::new();
         for (view, matchers) in self.views(&selection.matchers) {
             if self.federated() && label == Some(TENANT_LABEL) {
@@ -160,10 +175,17 @@ impl Dataset {
             }
             let select = self.block_select(&matchers, selection);
             let heads = self
-                .each_shard(view, matchers, selection.start, selection.end, selection.limits, |shards, shard, r| {
-                    let label = label.map(str::to_owned);
-                    Box::pin(async move { shards.label_values(shard, r, label).await })
-                })
+                .each_shard(
+                    view,
+                    matchers,
+                    selection.start,
+                    selection.end,
+                    selection.limits,
+                    |shards, shard, r| {
+                        let label = label.map(str::to_owned);
+                        Box::pin(async move { shards.label_values(shard, r, label).await })
+                    },
+                )
                 .await?;
             out.extend(heads.into_iter().flatten());
             for meta in self.blocks(view, selection.start, selection.end) {
@@ -183,16 +205,25 @@ impl Dataset {
         for (view, matchers) in self.views(&selection.matchers) {
             let select = self.block_select(&matchers, selection);
             let heads = self
-                .each_shard(view, matchers, selection.start, selection.end, selection.limits, |shards, shard, r| {
-                    Box::pin(async move { shards.exemplars(shard, r).await })
-                })
+                .each_shard(
+                    view,
+                    matchers,
+                    selection.start,
+                    selection.end,
+                    selection.limits,
+                    |shards, shard, r| Box::pin(async move { shards.exemplars(shard, r).await }),
+                )
                 .await?;
             let mut found: Vec<ExemplarSeries> = heads.into_iter().flatten().collect();
             for meta in self.blocks(view, selection.start, selection.end) {
                 found.extend(self.reader(view, meta).await?.exemplars(&select, &self.stats).await?);
             }
             for series in found {
-                let labels = if self.federated() { tenant_labels(&series.labels, &view.tenant) } else { series.labels };
+                let labels = if self.federated() {
+                    tenant_labels(&series.labels, &view.tenant)
+                } else {
+                    series.labels
+                };
                 by_series.entry(labels).or_default().extend(series.exemplars);
             }
         }
@@ -249,7 +280,8 @@ impl Dataset {
         if !self.federated() {
             return self.tenants.iter().map(|v| (v, matchers.to_vec())).collect();
         }
-        let (on_tenant, rest): (Vec<_>, Vec<_>) = matchers.iter().cloned().partition(|m| m.name == TENANT_LABEL);
+        let (on_tenant, rest): (Vec<_>, Vec<_>) =
+            matchers.iter().cloned().partition(|m| m.name == TENANT_LABEL);
         self.tenants
             .iter()
             .filter(|v| on_tenant.iter().all(|m| m.matches(v.tenant.as_str())))

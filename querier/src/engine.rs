@@ -93,7 +93,17 @@ impl Querier {
         let session = PromSession::new(config.threads);
         let permits = Semaphore::new(config.max_concurrent.max(1));
         let metrics = QuerierMetrics::default();
-        Ok(Self { inner: Arc::new(Inner { source, limits, config, session, permits, metrics, runtime: Some(runtime) }) })
+        Ok(Self {
+            inner: Arc::new(Inner {
+                source,
+                limits,
+                config,
+                session,
+                permits,
+                metrics,
+                runtime: Some(runtime),
+            }),
+        })
     }
 
     /// The configuration.
@@ -147,8 +157,10 @@ impl Querier {
         let tenants = tenants.to_vec();
         let cancel = CancelFlag::default();
         let guard = CancelOnDrop(cancel.clone());
-        let answer = self
-            .bounded(Language::PromQl, timeout, async move { this.promql_inner(&tenants, &query, cancel).await })
+        let answer =
+            self.bounded(Language::PromQl, timeout, async move {
+                this.promql_inner(&tenants, &query, cancel).await
+            })
             .await;
         drop(guard);
         answer
@@ -208,7 +220,12 @@ impl Querier {
     }
 
     /// The plan of a PromQL question as text; with `run`, with the rows of each operator.
-    pub async fn explain(&self, tenants: &[TenantId], query: PromQuery, run: bool) -> Result<String, QueryError> {
+    pub async fn explain(
+        &self,
+        tenants: &[TenantId],
+        query: PromQuery,
+        run: bool,
+    ) -> Result<String, QueryError> {
         let this = self.clone();
         let tenants = tenants.to_vec();
         let cancel = CancelFlag::default();

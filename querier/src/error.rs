@@ -17,7 +17,9 @@ pub enum QueryError {
     #[error("{0}")]
     Limit(String),
     /// The time allowed has passed.
-    #[error("query timed out in expression evaluation after {0:?}; raise it with the parameter `timeout` up to querier.timeout")]
+    #[error(
+        "query timed out in expression evaluation after {0:?}; raise it with the parameter `timeout` up to querier.timeout"
+    )]
     Timeout(std::time::Duration),
     /// The client went away.
     #[error("query was canceled")]
@@ -80,7 +82,9 @@ impl From<datafusion::error::DataFusionError> for QueryError {
                 Ok(inner) => Self::from(inner),
                 Err(shared) => Self::from_shared(&shared),
             },
-            D::SQL(..) | D::Plan(_) | D::SchemaError(..) | D::NotImplemented(_) => Self::BadRequest(e.strip_backtrace()),
+            D::SQL(..) | D::Plan(_) | D::SchemaError(..) | D::NotImplemented(_) => {
+                Self::BadRequest(e.strip_backtrace())
+            }
             D::ResourcesExhausted(_) => Self::Limit(e.strip_backtrace()),
             _ => Self::Execution(e.strip_backtrace()),
         }

@@ -6,15 +6,16 @@
 use std::{pin::Pin, sync::Arc};
 
 use arrow_flight::{
-    Action, FlightDescriptor, FlightEndpoint, FlightInfo, HandshakeRequest, HandshakeResponse, IpcMessage, SchemaAsIpc,
-    Ticket,
+    Action, FlightDescriptor, FlightEndpoint, FlightInfo, HandshakeRequest, HandshakeResponse, IpcMessage,
+    SchemaAsIpc, Ticket,
     encode::FlightDataEncoderBuilder,
     error::FlightError,
     flight_service_server::{FlightService, FlightServiceServer},
     sql::{
-        ActionClosePreparedStatementRequest, ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult,
-        Any, CommandGetCatalogs, CommandGetDbSchemas, CommandGetSqlInfo, CommandGetTableTypes, CommandGetTables,
-        CommandPreparedStatementQuery, CommandStatementQuery, ProstMessageExt, SqlInfo, TicketStatementQuery,
+        ActionClosePreparedStatementRequest, ActionCreatePreparedStatementRequest,
+        ActionCreatePreparedStatementResult, Any, CommandGetCatalogs, CommandGetDbSchemas, CommandGetSqlInfo,
+        CommandGetTableTypes, CommandGetTables, CommandPreparedStatementQuery, CommandStatementQuery,
+        ProstMessageExt, SqlInfo, TicketStatementQuery,
         metadata::{SqlInfoData, SqlInfoDataBuilder},
         server::{FlightSqlService, PeekableFlightDataStream},
     },
@@ -42,7 +43,10 @@ pub struct FlightSql {
 type DataStream = Pin<Box<dyn Stream<Item = Result<arrow_flight::FlightData, Status>> + Send>>;
 
 /// The gRPC service over a querier.
-pub fn flight_service(querier: Querier, tenants: TenantResolver) -> Result<FlightServiceServer<FlightSql>, String> {
+pub fn flight_service(
+    querier: Querier,
+    tenants: TenantResolver,
+) -> Result<FlightServiceServer<FlightSql>, String> {
     let mut info = SqlInfoDataBuilder::new();
     info.append(SqlInfo::FlightSqlServerName, "Sextant");
     info.append(SqlInfo::FlightSqlServerVersion, env!("CARGO_PKG_VERSION"));
@@ -68,7 +72,8 @@ fn internal(e: impl std::fmt::Display) -> Status {
 }
 
 fn statement_of(handle: &[u8]) -> Result<String, Status> {
-    String::from_utf8(handle.to_vec()).map_err(|_| Status::invalid_argument("the statement's handle is not UTF-8"))
+    String::from_utf8(handle.to_vec())
+        .map_err(|_| Status::invalid_argument("the statement's handle is not UTF-8"))
 }
 
 fn schema_bytes(schema: &Schema) -> Result<bytes::Bytes, Status> {
@@ -98,7 +103,12 @@ impl FlightSql {
         self.flight_info(&schema, ticket.as_any(), request.get_ref())
     }
 
-    fn flight_info(&self, schema: &Schema, ticket: Any, descriptor: &FlightDescriptor) -> Result<Response<FlightInfo>, Status> {
+    fn flight_info(
+        &self,
+        schema: &Schema,
+        ticket: Any,
+        descriptor: &FlightDescriptor,
+    ) -> Result<Response<FlightInfo>, Status> {
         let endpoint = FlightEndpoint::new().with_ticket(Ticket::new(ticket.encode_to_vec()));
         let info = FlightInfo::new()
             .try_with_schema(schema)
@@ -128,7 +138,9 @@ impl FlightSql {
         Response::new(data.boxed())
     }
 
-    fn one(batch: Result<arrow_array::RecordBatch, impl std::fmt::Display>) -> Result<Response<DataStream>, Status> {
+    fn one(
+        batch: Result<arrow_array::RecordBatch, impl std::fmt::Display>,
+    ) -> Result<Response<DataStream>, Status> {
         let batch = batch.map_err(internal)?;
         Ok(Self::encode(batch.schema(), vec![batch]))
     }

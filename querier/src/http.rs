@@ -11,8 +11,8 @@ mod sql;
 use axum::Router;
 use sextant_model::TenantId;
 
-pub use self::params::{BadParameter, Params, parse_span, parse_time};
 pub use self::json::push_string;
+pub use self::params::{BadParameter, Params, parse_span, parse_time};
 use crate::engine::Querier;
 
 /// The tenants that a request reads: an extension of the request.

@@ -51,13 +51,21 @@ impl QuerierMetrics {
             }
         };
         let load = |a: &AtomicU64| a.load(Ordering::Relaxed);
-        family("sextant_querier_queries_total", "counter", "Queries that have ended.", &|i| load(&self.queries[i]).to_string());
-        family("sextant_querier_queries_failed_total", "counter", "Queries that ended with an error.", &|i| {
-            load(&self.failed[i]).to_string()
+        family("sextant_querier_queries_total", "counter", "Queries that have ended.", &|i| {
+            load(&self.queries[i]).to_string()
         });
-        family("sextant_querier_query_seconds_total", "counter", "Time spent in queries, waiting included.", &|i| {
-            (load(&self.seconds_micros[i]) as f64 / 1e6).to_string()
-        });
+        family(
+            "sextant_querier_queries_failed_total",
+            "counter",
+            "Queries that ended with an error.",
+            &|i| load(&self.failed[i]).to_string(),
+        );
+        family(
+            "sextant_querier_query_seconds_total",
+            "counter",
+            "Time spent in queries, waiting included.",
+            &|i| (load(&self.seconds_micros[i]) as f64 / 1e6).to_string(),
+        );
         let _ = writeln!(
             out,
             "# HELP sextant_querier_queries_running Queries that run now.\n# TYPE sextant_querier_queries_running gauge\nsextant_querier_queries_running {}",

@@ -19,12 +19,12 @@ use datafusion::{
 use futures::TryStreamExt;
 use sextant_promql_eval::{Plan, QueryResult, finish};
 
+pub use self::state::QueryState;
 use self::{
     batch::{concat, from_batch},
     logical::{kind_of, logical_plan},
     physical::PromPlanner,
 };
-pub use self::state::QueryState;
 use crate::error::QueryError;
 
 /// The session that PromQL plans are made and run in.
@@ -44,7 +44,11 @@ impl PromSession {
         Self(Arc::new(state))
     }
 
-    async fn physical(&self, plan: &Plan, state: &Arc<QueryState>) -> Result<Arc<dyn ExecutionPlan>, QueryError> {
+    async fn physical(
+        &self,
+        plan: &Plan,
+        state: &Arc<QueryState>,
+    ) -> Result<Arc<dyn ExecutionPlan>, QueryError> {
         let logical = logical_plan(&plan.root, state)?;
         let planner = DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(PromPlanner)]);
         Ok(planner.create_physical_plan(&logical, self.0.as_ref()).await?)
@@ -90,7 +94,9 @@ impl PromSession {
     pub async fn explain(&self, plan: &Plan, state: &Arc<QueryState>) -> Result<String, QueryError> {
         let physical = self.physical(plan, state).await?;
         self.run_physical(plan, state, physical.clone()).await?;
-        Ok(datafusion::physical_plan::display::DisplayableExecutionPlan::with_metrics(physical.as_ref()).indent(true).to_string())
+        Ok(datafusion::physical_plan::display::DisplayableExecutionPlan::with_metrics(physical.as_ref())
+            .indent(true)
+            .to_string())
     }
 
     /// The execution plan as text, without running it.

@@ -24,12 +24,7 @@ use self::{
     function::PromqlFunction,
     tables::{SeriesTable, TableColumns, TableKind},
 };
-use crate::{
-    dataset::Selection,
-    engine::Querier,
-    error::QueryError,
-    metrics::Language,
-};
+use crate::{dataset::Selection, engine::Querier, error::QueryError, metrics::Language};
 
 /// An answer to a SQL question.
 pub struct SqlAnswer {
@@ -82,34 +77,43 @@ impl Querier {
     async fn sql_session(&self, tenants: &[TenantId]) -> Result<SessionContext, QueryError> {
         let dataset = self.dataset(tenants).await?;
         let limits = self.select_limits(&self.limits(tenants));
-        let everything =
-            Selection { matchers: Vec::new(), start: i64::MIN, end: i64::MAX, limits: SelectLimits::default() };
+        let everything = Selection {
+            matchers: Vec::new(),
+            start: i64::MIN,
+            end: i64::MAX,
+            limits: SelectLimits::default(),
+        };
         let labels = dataset.label_values(&everything, None).await?;
         let config = SessionConfig::new()
             .with_target_partitions(self.config().threads)
             .with_information_schema(true)
             .with_default_catalog_and_schema("sextant", "public")
             .set_bool("datafusion.sql_parser.enable_ident_normalization", true);
-        let runtime = RuntimeEnvBuilder::new().with_memory_limit(self.config().sql_memory_bytes, 0.9).build_arc()?;
+        let runtime =
+            RuntimeEnvBuilder::new().with_memory_limit(self.config().sql_memory_bytes, 0.9).build_arc()?;
         let context = SessionContext::new_with_config_rt(config, runtime);
         for (name, kind) in [("metrics", TableKind::Metrics), ("samples", TableKind::Samples)] {
             let columns = TableColumns::new(kind, &labels);
             context.register_table(name, Arc::new(SeriesTable::new(dataset.clone(), columns, limits)))?;
         }
         let columns = TableColumns::new(TableKind::Samples, &labels);
-        context.register_udtf("promql", Arc::new(PromqlFunction::new(self.clone(), tenants.to_vec(), columns)));
+        context
+            .register_udtf("promql", Arc::new(PromqlFunction::new(self.clone(), tenants.to_vec(), columns)));
         Ok(context)
     }
 }
 
 /// Refuses whatever is not a read.
 fn read_only(plan: &LogicalPlan) -> Result<(), QueryError> {
-    SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false).verify_plan(plan).map_err(
-        |e| {
+    SQLOptions::new()
+        .with_allow_ddl(false)
+        .with_allow_dml(false)
+        .with_allow_statements(false)
+        .verify_plan(plan)
+        .map_err(|e| {
             QueryError::BadRequest(format!(
                 "only reads are answered (SELECT, EXPLAIN, SHOW, DESCRIBE): {}",
                 e.strip_backtrace()
             ))
-        },
-    )
+        })
 }

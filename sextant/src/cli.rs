@@ -65,9 +65,13 @@ fn command() -> Command {
             Some((role, _)) => format!("{role} settings"),
             None => "General settings".to_owned(),
         };
-        let default = if key.default.is_empty() { String::new() } else { format!(" [default: {}]", key.default) };
-        let mut arg =
-            Arg::new(key.path).long(key.flag()).global(true).help(format!("{}{default}", key.doc)).help_heading(heading);
+        let default =
+            if key.default.is_empty() { String::new() } else { format!(" [default: {}]", key.default) };
+        let mut arg = Arg::new(key.path)
+            .long(key.flag())
+            .global(true)
+            .help(format!("{}{default}", key.doc))
+            .help_heading(heading);
         arg = if key.kind == Kind::Bool {
             arg.num_args(0..=1).default_missing_value("true").require_equals(true).value_name("BOOL")
         } else {
@@ -85,7 +89,9 @@ fn command() -> Command {
     for (name, about) in ROLES {
         command = command.subcommand(Command::new(*name).about(*about));
     }
-    command.subcommand(Command::new("config-reference").about("Print the configuration reference as Markdown").hide(true))
+    command.subcommand(
+        Command::new("config-reference").about("Print the configuration reference as Markdown").hide(true),
+    )
 }
 
 /// Reads the command line; `env` looks environment variables up.
@@ -121,13 +127,20 @@ mod tests {
 
     #[test]
     fn roles_and_flags_parse() {
-        let Ok(Invocation::All(c)) = parse_line("sextant --http.listen 127.0.0.1:0 --multi-tenancy") else { panic!() };
+        let Ok(Invocation::All(c)) = parse_line("sextant --http.listen 127.0.0.1:0 --multi-tenancy") else {
+            panic!()
+        };
         assert_eq!(c.text("http.listen"), "127.0.0.1:0");
         assert!(c.flag("multi_tenancy"));
-        let Ok(Invocation::All(c)) = parse_line("sextant all --multi-tenancy=false --ingester.flush-age=1h") else { panic!() };
+        let Ok(Invocation::All(c)) = parse_line("sextant all --multi-tenancy=false --ingester.flush-age=1h")
+        else {
+            panic!()
+        };
         assert!(!c.flag("multi_tenancy"));
         for role in ["agent", "distributor", "ingester", "compactor", "querier", "ruler"] {
-            let Ok(Invocation::Role(r)) = parse_line(&format!("sextant {role} --data-dir x")) else { panic!("{role}") };
+            let Ok(Invocation::Role(r)) = parse_line(&format!("sextant {role} --data-dir x")) else {
+                panic!("{role}")
+            };
             assert_eq!(r, role);
         }
         assert!(matches!(parse_line("sextant --htp.listen x"), Err(CliError::Usage(_))));

@@ -56,7 +56,9 @@ fn suggestion(nearest: &Option<String>) -> String {
 
 /// The known name nearest to a mistyped one.
 fn nearest<'a>(given: &str, known: impl Iterator<Item = &'a str>) -> Option<String> {
-    known.max_by(|a, b| strsim::jaro_winkler(given, a).total_cmp(&strsim::jaro_winkler(given, b))).map(str::to_owned)
+    known
+        .max_by(|a, b| strsim::jaro_winkler(given, a).total_cmp(&strsim::jaro_winkler(given, b)))
+        .map(str::to_owned)
 }
 
 impl Config {
@@ -141,7 +143,11 @@ impl Config {
     pub fn to_yaml(&self) -> String {
         let mut out = String::new();
         for key in KEYS {
-            let value = if key.kind == Kind::Secret && !self.text(key.path).is_empty() { "<secret>" } else { self.text(key.path) };
+            let value = if key.kind == Kind::Secret && !self.text(key.path).is_empty() {
+                "<secret>"
+            } else {
+                self.text(key.path)
+            };
             out.push_str(&format!("{}: {value:?}\n", key.path));
         }
         out
@@ -180,7 +186,9 @@ fn flatten(
                 })?;
                 out.push((key, text));
             }
-            (None, serde_yaml_ng::Value::Mapping(m)) if KEYS.iter().any(|k| k.path.starts_with(&format!("{path}."))) => {
+            (None, serde_yaml_ng::Value::Mapping(m))
+                if KEYS.iter().any(|k| k.path.starts_with(&format!("{path}."))) =>
+            {
                 flatten(file, &path, m, out)?;
             }
             (None, _) => {
@@ -262,6 +270,10 @@ mod tests {
     fn the_committed_reference_is_current() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/configuration.md");
         let committed = std::fs::read_to_string(path).unwrap_or_default();
-        assert_eq!(committed, reference_markdown(), "run `cargo xtask docs` to write docs/configuration.md anew");
+        assert_eq!(
+            committed,
+            reference_markdown(),
+            "run `cargo xtask docs` to write docs/configuration.md anew"
+        );
     }
 }

@@ -11,6 +11,7 @@ use axum::{
     response::{Html, IntoResponse, Response},
     routing::{any, get, post},
 };
+use serde::Deserialize;
 use sextant_distributor::{Distributor, RemoteWriteHeaders};
 use sextant_ingester::Ingester;
 use sextant_model::TenantId;
@@ -19,7 +20,6 @@ use sextant_querier::{
     Querier,
     http::{Tenants, prometheus_routes, push_string},
 };
-use serde::Deserialize;
 
 use crate::{overview::Overview, readiness::Readiness};
 
@@ -101,7 +101,8 @@ async fn metrics(State(s): State<Surface>) -> Response {
 async fn ready(State(s): State<Surface>) -> Response {
     match s.ready.missing() {
         missing if missing.is_empty() => "ready\n".into_response(),
-        missing => (StatusCode::SERVICE_UNAVAILABLE, format!("waiting for: {}\n", missing.join(", "))).into_response(),
+        missing => (StatusCode::SERVICE_UNAVAILABLE, format!("waiting for: {}\n", missing.join(", ")))
+            .into_response(),
     }
 }
 
@@ -120,7 +121,10 @@ pub fn resolve_tenants(header: Option<&str>, multi_tenancy: bool) -> Result<Vec<
         return Ok(vec![TenantId::anonymous()]);
     }
     let header = header.filter(|h| !h.is_empty()).ok_or("no org id: the header X-Scope-OrgID is required")?;
-    let mut tenants = header.split('|').map(|t| TenantId::new(t).map_err(|e| e.to_string())).collect::<Result<Vec<_>, _>>()?;
+    let mut tenants = header
+        .split('|')
+        .map(|t| TenantId::new(t).map_err(|e| e.to_string()))
+        .collect::<Result<Vec<_>, _>>()?;
     tenants.sort();
     tenants.dedup();
     Ok(tenants)

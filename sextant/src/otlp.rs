@@ -62,7 +62,11 @@ async fn metrics(
 }
 
 /// The gRPC service.
-pub fn grpc_service(otlp: &Otlp, multi_tenancy: bool, bytes_max: usize) -> MetricsServiceServer<MetricsReceiver> {
+pub fn grpc_service(
+    otlp: &Otlp,
+    multi_tenancy: bool,
+    bytes_max: usize,
+) -> MetricsServiceServer<MetricsReceiver> {
     let tenant = Arc::new(move |header: Option<&str>| {
         let tenants = Tenants(resolve_tenants(header, multi_tenancy)?);
         one_tenant(&tenants)

@@ -3,6 +3,7 @@
 use std::{fmt::Write, sync::Arc};
 
 use anyhow::{Context, Result};
+use serde_json::{Value, json};
 use sextant_agent::Agent;
 use sextant_compactor::Compactor;
 use sextant_distributor::Distributor;
@@ -11,7 +12,6 @@ use sextant_model::TenantId;
 use sextant_proto::{ShardClient, ShardId};
 use sextant_querier::Querier;
 use sextant_storage::{Manifests, StoreMetrics, StoreMetricsSnapshot};
-use serde_json::{Value, json};
 
 use crate::{cli, readiness::Readiness};
 
@@ -128,7 +128,12 @@ fn process_metrics(out: &mut String, started_s: f64) {
     {
         let fields: Vec<f64> = rest.split_whitespace().skip(1).filter_map(|f| f.parse().ok()).collect();
         if let [_, _, _, _, _, _, _, _, _, _, user, system, ..] = fields.as_slice() {
-            gauge("process_cpu_seconds_total", "counter", "User and system CPU time.", (user + system) / ticks);
+            gauge(
+                "process_cpu_seconds_total",
+                "counter",
+                "User and system CPU time.",
+                (user + system) / ticks,
+            );
         }
         if let (Some(virt), Some(rss)) = (fields.get(19), fields.get(20)) {
             gauge("process_virtual_memory_bytes", "gauge", "Virtual memory.", *virt);

@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use sextant_agent::{Agent, AgentConfig};
+use sextant_agent::{Agent, AgentConfig, ScrapeConfigs};
 use sextant_compactor::{Compactor, CompactorConfig};
 use sextant_distributor::{Distributor, DistributorConfig, LimitsWatcher, otlp::OtlpOptions};
 use sextant_ingester::{Ingester, IngesterConfig};
@@ -26,8 +26,8 @@ use crate::{
     config::Config,
     http::{self, Surface},
     listeners::{self, Bound},
-    overview::Overview,
     otlp::Otlp,
+    overview::Overview,
     readiness::Readiness,
 };
 
@@ -75,7 +75,8 @@ async fn run(config: Config) -> Result<()> {
 
     let store_metrics = Arc::new(StoreMetrics::default());
     let store = open_store(&store_url(&config, &data_dir)?, &store_options(&config, store_metrics.clone()))?;
-    let manifests = Arc::new(Manifests::new(store.clone(), sextant_storage::METRICS, ManifestOptions::default()));
+    let manifests =
+        Arc::new(Manifests::new(store.clone(), sextant_storage::METRICS, ManifestOptions::default()));
 
     let ready = Readiness::waiting_for(&["log replay"]);
     let ingester = Ingester::open(ingester_config(&config, &data_dir)?, store.clone(), manifests.clone())
@@ -84,7 +85,8 @@ async fn run(config: Config) -> Result<()> {
     ready.done("log replay");
 
     let shards: Arc<dyn sextant_proto::ShardClient> = ingester.clone();
-    let distributor = Arc::new(Distributor::new(DistributorConfig::default(), limits.clone(), shards.clone()));
+    let distributor =
+        Arc::new(Distributor::new(DistributorConfig::default(), limits.clone(), shards.clone()));
     let cache = BlockCache::new(config.bytes("querier.cache_bytes") as usize);
     let source = DataSource { store: store.clone(), manifests: manifests.clone(), shards, cache };
     let querier = Querier::new(source, limits.clone(), querier_config(&config))?;
@@ -147,7 +149,10 @@ async fn run(config: Config) -> Result<()> {
     let timeout = config.duration("shutdown_timeout");
     let drained = tokio::time::timeout(timeout, async { while tasks.join_next().await.is_some() {} }).await;
     if drained.is_err() {
-        tracing::warn!(?timeout, "some requests were still running and are cut off; what was acknowledged is on disk");
+        tracing::warn!(
+            ?timeout,
+            "some requests were still running and are cut off; what was acknowledged is on disk"
+        );
     }
     if tokio::time::timeout(timeout, ingester.shutdown()).await.is_err() {
         tracing::warn!("the ingester did not stop in time; its log is replayed at the next start");
@@ -203,7 +208,8 @@ fn serve(
     let multi_tenancy = surface.multi_tenancy;
     if let Some(bound) = listeners.grpc {
         let resolver = Arc::new(move |header: Option<&str>| http::resolve_tenants(header, multi_tenancy));
-        let flight = sextant_querier::flight::flight_service(surface.querier.clone(), resolver).map_err(anyhow::Error::msg)?;
+        let flight = sextant_querier::flight::flight_service(surface.querier.clone(), resolver)
+            .map_err(anyhow::Error::msg)?;
         let stopped = stopped.clone();
         let incoming = tokio_stream::wrappers::TcpListenerStream::new(bound.socket);
         tasks.spawn(async move {
@@ -265,14 +271,22 @@ fn querier_config(config: &Config) -> QuerierConfig {
 fn otlp_options(config: &Config) -> OtlpOptions {
     let promoted = config.text("distributor.otlp_promote_resource_attributes");
     OtlpOptions {
-        promote_resource_attributes: promoted.split(',').map(str::trim).filter(|a| !a.is_empty()).map(str::to_owned).collect(),
+        promote_resource_attributes: promoted
+            .split(',')
+            .map(str::trim)
+            .filter(|a| !a.is_empty())
+            .map(str::to_owned)
+            .collect(),
         ..OtlpOptions::default()
     }
 }
 
 /// The limits in force, and the watcher of their file where there is one.
 fn limits(config: &Config) -> Result<(LimitsHandle, Option<LimitsWatcher>)> {
-    let defaults = TenantLimits { max_request_bytes: config.bytes("distributor.max_request_bytes"), ..TenantLimits::default() };
+    let defaults = TenantLimits {
+        max_request_bytes: config.bytes("distributor.max_request_bytes"),
+        ..TenantLimits::default()
+    };
     let handle = LimitsHandle::new(Limits::new(defaults));
     let watcher = match config.optional("limits_file") {
         Some(path) => Some(LimitsWatcher::open(path.into(), Duration::from_secs(2), handle.clone())?),
@@ -282,18 +296,31 @@ fn limits(config: &Config) -> Result<(LimitsHandle, Option<LimitsWatcher>)> {
 }
 
 fn agent(config: &Config, sink: Arc<Distributor>) -> Result<Option<Arc<Agent>>> {
-    if !config.flag("agent.host_metrics") {
+    let host_metrics = config.flag("agent.host_metrics");
+    let scrape_config = config.optional("agent.scrape_config").map(PathBuf::from);
+    if !host_metrics && scrape_config.is_none() {
         return Ok(None);
     }
     let tenant = TenantId::new(config.text("agent.tenant")).context("agent.tenant")?;
-    let settings = AgentConfig { host_interval: config.duration("agent.host_interval"), tenant, ..AgentConfig::default() };
-    Ok(Some(Arc::new(Agent::new(settings, sink))))
+    let settings = AgentConfig {
+        host_metrics,
+        host_interval: config.duration("agent.host_interval"),
+        tenant,
+        ..AgentConfig::default()
+    };
+    let agent = Agent::new(settings, sink);
+    Ok(Some(Arc::new(match scrape_config {
+        Some(path) => agent.with_scrapes(ScrapeConfigs::from_file(&path).context("agent.scrape_config")?),
+        None => agent,
+    })))
 }
 
 fn ingester_config(config: &Config, data_dir: &std::path::Path) -> Result<IngesterConfig> {
     let sync = match config.text("ingester.log_sync") {
         "always" => SyncMode::Always,
-        "relaxed" => SyncMode::Relaxed { interval_ms: config.duration("ingester.log_sync_interval").as_millis() as u64 },
+        "relaxed" => SyncMode::Relaxed {
+            interval_ms: config.duration("ingester.log_sync_interval").as_millis() as u64,
+        },
         other => bail!("ingester.log_sync: {other:?} is neither `always` nor `relaxed`"),
     };
     let shards = u32::try_from(config.integer("ingester.shards")).context("ingester.shards")?;

@@ -1,6 +1,6 @@
 //! Size and CPU of block layouts on Kubernetes-like series: the figures of ADR 0003.
 //!
-//! `cargo run --release -p sextant-storage --example layout_bench [-- SERIES SAMPLES]`; one thread, everything in
+//! `cargo run --release -p sextant-storage --example layout_bench [-- SERIES SAMPLES PART]`; one thread, everything in
 //! memory, CPU time of the thread, best of three.
 
 use std::sync::Arc;
@@ -22,15 +22,29 @@ use sextant_storage::{
 };
 
 fn main() {
-    let mut args = std::env::args().skip(1).filter_map(|a| a.parse::<usize>().ok());
-    let (series, samples) = (args.next().unwrap_or(20_000), args.next().unwrap_or(480));
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let mut numbers = args.iter().filter_map(|a| a.parse::<usize>().ok());
+    let (series, samples) = (numbers.next().unwrap_or(20_000), numbers.next().unwrap_or(480));
+    let wanted =
+        |part: &str| args.iter().all(|a| a.parse::<usize>().is_ok()) || args.iter().any(|a| a == part);
     let cluster = Cluster::generate(series, samples);
     println!("{} series, {} samples each, {} in all", cluster.rows.len(), samples, cluster.samples);
-    layouts(&cluster);
-    encodings(&cluster);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
-    runtime.block_on(reads(&cluster));
-    runtime.block_on(merging(samples));
+    if wanted("layouts") {
+        layouts(&cluster);
+    }
+    if wanted("encodings") {
+        encodings(&cluster);
+    }
+    if wanted("reads") {
+        runtime.block_on(reads(&cluster));
+    }
+    if wanted("scan") {
+        runtime.block_on(scan(&cluster));
+    }
+    if wanted("merge") {
+        runtime.block_on(merging(samples));
+    }
 }
 
 /// CPU nanoseconds of this thread.
@@ -175,13 +189,20 @@ async fn reads(c: &Cluster) {
             select.hints.samples = true;
             select.hints.fill_cache = false;
             let mut best = (u64::MAX, 0, 0, ReadStats::default());
+            // The clock ticks coarsely: short reads are repeated.
+            let repeat = if name == "everything" { 1 } else { 50 };
             for _ in 0..5 {
-                let stats = ReadStats::default();
+                let mut stats = ReadStats::default();
+                let mut size = (0, 0);
                 let before = cpu_ns();
-                let set = reader.select(&select, &stats).await.expect("read");
-                let ns = cpu_ns() - before;
+                for _ in 0..repeat {
+                    stats = ReadStats::default();
+                    let set = reader.select(&select, &stats).await.expect("read");
+                    size = (set.len(), set.sample_count());
+                }
+                let ns = (cpu_ns() - before) / repeat;
                 if ns < best.0 {
-                    best = (ns, set.len(), set.sample_count(), stats);
+                    best = (ns, size.0, size.1, stats);
                 }
             }
             let (ns, series, samples, stats) = best;
@@ -195,6 +216,44 @@ async fn reads(c: &Cluster) {
                 stats.bytes_fetched as f64 * 100.0 / total as f64
             );
         }
+    }
+}
+
+/// Every series, by all series at once and metric by metric: the difference is what fresh memory for the result costs.
+async fn scan(c: &Cluster) {
+    println!(
+        "\nScan of the whole block, ns/sample:\n\n| page KiB | zstd | at once | metric by metric | labels only, ns/series |\n|---|---|---|---|---|"
+    );
+    let tenant = TenantId::anonymous();
+    let mut names: Vec<&str> = c.rows.iter().map(|r| r.labels.metric_name()).collect();
+    names.dedup();
+    for (kib, zstd) in [(64, 3), (128, 3), (256, 3), (512, 3), (128, 1), (128, 9)] {
+        let store: Arc<dyn ObjectStore> = open_store("memory://", &StoreOptions::default()).expect("store");
+        let files =
+            written(c, BlockOptions { page_bytes: kib << 10, zstd_level: zstd, ..BlockOptions::default() });
+        upload_block(&store, &tenant, &files).await.expect("uploaded");
+        let cache = BlockCache::new(256 << 20);
+        let reader = BlockReader::open(store, &tenant, Arc::new(files.meta), cache).await.expect("opened");
+        let mut best = [f64::MAX; 3];
+        for _ in 0..6 {
+            let mut all = BlockSelect::new(vec![], i64::MIN, i64::MAX);
+            all.hints.fill_cache = false;
+            let before = cpu_ns();
+            drop(reader.select(&all, &ReadStats::default()).await.expect("read"));
+            best[0] = best[0].min((cpu_ns() - before) as f64 / c.samples as f64);
+            let before = cpu_ns();
+            for name in &names {
+                let mut select = all.clone();
+                select.matchers = vec![Matcher::equal("__name__", *name)];
+                drop(reader.select(&select, &ReadStats::default()).await.expect("read"));
+            }
+            best[1] = best[1].min((cpu_ns() - before) as f64 / c.samples as f64);
+            all.hints.samples = false;
+            let before = cpu_ns();
+            drop(reader.select(&all, &ReadStats::default()).await.expect("read"));
+            best[2] = best[2].min((cpu_ns() - before) as f64 / c.rows.len() as f64);
+        }
+        println!("| {kib} | {zstd} | {:.2} | {:.2} | {:.0} |", best[0], best[1], best[2]);
     }
 }
 

@@ -21,7 +21,9 @@ pub async fn upload_block(store: &Arc<dyn ObjectStore>, tenant: &TenantId, files
     let puts: Vec<_> = files
         .objects
         .iter()
-        .map(|(name, bytes)| put_object(store.clone(), paths::object(tenant, METRICS, files.meta.id, name), bytes.clone()))
+        .map(|(name, bytes)| {
+            put_object(store.clone(), paths::object(tenant, METRICS, files.meta.id, name), bytes.clone())
+        })
         .collect();
     stream::iter(puts).buffer_unordered(IN_FLIGHT).try_collect::<()>().await
 }

@@ -53,18 +53,27 @@ fn tracked_files(root: &Path) -> Result<Vec<PathBuf>> {
 fn dependency_arrows(root: &Path, files: &[PathBuf], findings: &mut Vec<String>) -> Result<()> {
     for manifest in files.iter().filter(|f| f.ends_with("Cargo.toml")) {
         let text = std::fs::read_to_string(root.join(manifest))?;
-        let Some(name) = text.lines().find_map(|l| l.strip_prefix("name = \"")).map(|n| n.trim_end_matches('"')) else {
+        let Some(name) =
+            text.lines().find_map(|l| l.strip_prefix("name = \"")).map(|n| n.trim_end_matches('"'))
+        else {
             continue;
         };
-        let dependencies = text.split("[dependencies]").nth(1).unwrap_or("").split("\n[").next().unwrap_or("");
-        let depends_on: Vec<&str> =
-            dependencies.lines().filter_map(|l| l.split(['.', ' ', '=']).next()).filter(|l| !l.is_empty()).collect();
+        let dependencies =
+            text.split("[dependencies]").nth(1).unwrap_or("").split("\n[").next().unwrap_or("");
+        let depends_on: Vec<&str> = dependencies
+            .lines()
+            .filter_map(|l| l.split(['.', ' ', '=']).next())
+            .filter(|l| !l.is_empty())
+            .collect();
         let rank = |n: &str| ORDER.iter().position(|o| *o == n);
         for d in &depends_on {
             if let (Some(own), Some(other)) = (rank(name), rank(d))
                 && other >= own
             {
-                findings.push(format!("{}: {name} may not depend on {d}: arrows point up the data path only", manifest.display()));
+                findings.push(format!(
+                    "{}: {name} may not depend on {d}: arrows point up the data path only",
+                    manifest.display()
+                ));
             }
             if ROLES.contains(&name) && ROLES.contains(d) {
                 findings.push(format!("{}: role {name} imports role {d}", manifest.display()));

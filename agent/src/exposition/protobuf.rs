@@ -151,10 +151,16 @@ pub fn is_native(h: &Histogram) -> bool {
 /// length may make us allocate.
 const NATIVE_BUCKETS_MAX: u64 = 1 << 16;
 
+/// The schemas whose bucket bounds are powers of `2^(2^-schema)`.
+const NATIVE_SCHEMAS: std::ops::RangeInclusive<i32> = -4..=8;
+
 /// The native part of a histogram; `Ok(None)` where it has none.
 pub fn native_histogram(h: &Histogram, is_gauge: bool) -> Result<Option<NativeHistogram>, &'static str> {
     if !is_native(h) {
         return Ok(None);
+    }
+    if !NATIVE_SCHEMAS.contains(&h.schema()) {
+        return Err("a native histogram's schema is not from -4 to 8");
     }
     let is_float = h.sample_count_float() > 0.0 || h.zero_count_float() > 0.0;
     let side = |spans: &[BucketSpan], deltas: &[i64], counts: &[f64]| {

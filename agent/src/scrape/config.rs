@@ -110,6 +110,15 @@ pub enum Secret {
     File(PathBuf),
 }
 
+impl Secret {
+    fn text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::File(_) => None,
+        }
+    }
+}
+
 impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -136,6 +145,17 @@ pub enum Authorization {
         /// What follows.
         credentials: Secret,
     },
+}
+
+impl Authorization {
+    /// What `Debug` hides.
+    pub(super) fn secrets(&self) -> Vec<&str> {
+        let found = match self {
+            Self::Basic { username, password } => [Some(username), password.as_ref()],
+            Self::Scheme { credentials, .. } => [Some(credentials), None],
+        };
+        found.into_iter().flatten().filter_map(Secret::text).collect()
+    }
 }
 
 /// How an `https` target is trusted.

@@ -14,7 +14,7 @@ use tokio::{
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
-    config::ScrapeConfigs,
+    config::{Authorization, JobConfig, ScrapeConfigs},
     fetch::Fetcher,
     report::{DroppedTarget, Health, TargetReport, TargetState},
     session::{ScrapeCounts, Session},
@@ -38,7 +38,7 @@ enum Control {
     Run,
     /// The configuration does not have it any more: its series are gone.
     Removed,
-    /// The process ends, and another will go on: its series are not gone.
+    /// Another task or another process will go on: its series are not gone.
     Shutdown,
 }
 
@@ -98,7 +98,7 @@ impl ScrapePool {
         let mut registry = Registry::default();
         for job in config.jobs {
             let fetcher = Fetcher::new(&job)?;
-            let generation = xxh3_64(format!("{job:?}{external:?}").as_bytes());
+            let generation = fingerprint(&job, &external);
             let job = Arc::new(job);
             let found = discover(&job, &mut registry);
             if job.target_limit > 0 && found.len() as u64 > job.target_limit {
@@ -109,8 +109,11 @@ impl ScrapePool {
                 wanted.insert(target.key(), (Arc::new(target), fetcher.clone(), generation));
             }
         }
-        self.end(|key, running| wanted.get(key).is_none_or(|w| w.2 != running.generation), Control::Removed)
-            .await;
+        self.end(|key, _| !wanted.contains_key(key), Control::Removed).await;
+        // Those whose job changed go on under the new one, so their series do not end.
+        let changed =
+            |key: &u64, running: &Running| wanted.get(key).is_some_and(|w| w.2 != running.generation);
+        self.end(changed, Control::Shutdown).await;
         let old = std::mem::take(&mut self.lock().states);
         for (key, (target, fetcher, generation)) in wanted {
             if self.targets.contains_key(&key)
@@ -175,7 +178,14 @@ impl ScrapePool {
     }
 }
 
-fn discover(job: &Arc<super::config::JobConfig>, registry: &mut Registry) -> Vec<Target> {
+/// What makes a job's targets start anew: everything but the list of them, and secrets, which its `Debug` hides.
+fn fingerprint(job: &JobConfig, external: &[(String, String)]) -> u64 {
+    let shape = JobConfig { static_configs: Vec::new(), ..job.clone() };
+    let secrets: Vec<&str> = job.authorization.iter().flat_map(Authorization::secrets).collect();
+    xxh3_64(format!("{shape:?}{external:?}{secrets:?}").as_bytes())
+}
+
+fn discover(job: &Arc<JobConfig>, registry: &mut Registry) -> Vec<Target> {
     let mut found = Vec::new();
     for group in &job.static_configs {
         for address in &group.targets {

@@ -266,11 +266,14 @@ impl Batch<'_> {
 
     /// Gives the samples of the family that ends the start timestamps that came after them.
     fn settle_family(&mut self) {
-        for (metric, start) in self.family.created.drain(..) {
-            let of_family = self.series.iter_mut().zip(&self.metrics).skip(self.family.first);
-            for (write, _) in of_family.filter(|(_, m)| **m == metric) {
-                write.samples.iter_mut().for_each(|s| s.start = start);
-                write.histograms.iter_mut().for_each(|h| h.start = start);
+        if self.family.created.is_empty() {
+            return;
+        }
+        let created: HashMap<u64, i64> = self.family.created.drain(..).collect();
+        for (write, metric) in self.series.iter_mut().zip(&self.metrics).skip(self.family.first) {
+            if let Some(start) = created.get(metric) {
+                write.samples.iter_mut().for_each(|s| s.start = *start);
+                write.histograms.iter_mut().for_each(|h| h.start = *start);
             }
         }
     }

@@ -99,6 +99,7 @@ fn native_histograms_must_fit_their_spans() {
         ("more buckets than counts", Histogram { positive_span: span(2), ..base.clone() }),
         ("a span that is too long", Histogram { positive_span: span(u32::MAX), ..base.clone() }),
         ("fewer buckets than counts", Histogram { positive_delta: vec![1, 1], ..base.clone() }),
+        ("a schema that no bucket has", Histogram { schema: Some(9), ..base.clone() }),
         ("buckets without spans", Histogram { negative_span: span(1), ..base.clone() }),
     ] {
         assert!(native_histogram(&h, false).is_err(), "{what}");

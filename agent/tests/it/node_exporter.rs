@@ -1,16 +1,26 @@
-//! This host's metrics beside those of the node_exporter that is installed: names, types and label sets must agree.
+//! This host's metrics beside those of the node_exporter that is installed: names, types, help, label sets and stable
+//! values must agree.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::TcpListener,
     process::{Child, Command, Stdio},
+    sync::Arc,
     time::Duration,
 };
 
 use sextant_agent::{
-    exposition::{family::MetricFamily, text_to_families},
-    host::{HostMetrics, HostPaths},
+    Agent, AgentConfig, ScrapeConfigs,
+    exposition::{
+        family::{Metric, MetricFamily},
+        label_pairs, text_to_families,
+    },
+    host::{HostFamily, HostMetrics, HostPaths, HostSample},
 };
+use sextant_model::Labels;
+use tokio::sync::watch;
+
+use crate::target_double::Recorder;
 
 const PROGRAM: &str = "prometheus-node-exporter";
 
@@ -46,10 +56,40 @@ impl Drop for Exporter {
     }
 }
 
-type Series = BTreeSet<Vec<(String, String)>>;
+/// What is compared of a family.
+struct Family {
+    metric_type: String,
+    help: String,
+    values: BTreeMap<Vec<(String, String)>, f64>,
+}
 
-async fn exporter_families() -> Option<Vec<MetricFamily>> {
-    let free = TcpListener::bind("127.0.0.1:0").ok()?.local_addr().ok()?;
+/// Values that do not move while both sides are read, and by how much they may differ.
+const STABLE: &[(&str, f64)] = &[
+    ("node_boot_time_seconds", 1.0),
+    ("node_disk_info", 0.0),
+    ("node_filefd_maximum", 0.0),
+    ("node_filesystem_files", 0.0),
+    ("node_filesystem_readonly", 0.0),
+    ("node_filesystem_size_bytes", 0.0),
+    ("node_memory_Hugepagesize_bytes", 0.0),
+    ("node_memory_MemTotal_bytes", 0.0),
+    ("node_memory_SwapTotal_bytes", 0.0),
+    ("node_network_flags", 0.0),
+    ("node_network_iface_id", 0.0),
+    ("node_network_mtu_bytes", 0.0),
+    ("node_network_protocol_type", 0.0),
+    ("node_network_speed_bytes", 0.0),
+    ("node_network_up", 0.0),
+    ("node_nf_conntrack_entries_limit", 0.0),
+    ("node_os_version", 0.0),
+    ("node_time_seconds", 30.0),
+    ("node_time_zone_offset_seconds", 0.0),
+    ("node_uname_info", 0.0),
+];
+
+/// Starts the program on a free port; `None`, with a message, where it is not installed.
+async fn exporter() -> Option<(Exporter, String)> {
+    let free = TcpListener::bind("127.0.0.1:0").ok()?.local_addr().ok()?.to_string();
     let mut command = Command::new(PROGRAM);
     command
         .args(DEFAULTS)
@@ -60,15 +100,20 @@ async fn exporter_families() -> Option<Vec<MetricFamily>> {
         println!("skipped: {PROGRAM} is not installed");
         return None;
     };
-    let _exporter = Exporter(child);
+    let exporter = Exporter(child);
     for _ in 0..100 {
-        if let Ok(response) = reqwest::get(format!("http://{free}/metrics")).await {
-            let body = response.bytes().await.expect("a body");
-            return Some(text_to_families(&body).expect("node_exporter's answer is valid"));
+        if reqwest::get(format!("http://{free}/")).await.is_ok() {
+            return Some((exporter, free));
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     panic!("{PROGRAM} did not answer");
+}
+
+async fn exporter_families(address: &str) -> Vec<MetricFamily> {
+    let response = reqwest::get(format!("http://{address}/metrics")).await.expect("an answer");
+    let body = response.bytes().await.expect("a body");
+    text_to_families(&body).expect("node_exporter's answer is valid")
 }
 
 fn excepted(name: &str) -> bool {
@@ -78,54 +123,103 @@ fn excepted(name: &str) -> bool {
     })
 }
 
-fn theirs(families: &[MetricFamily]) -> BTreeMap<String, (String, Series)> {
-    let series = |f: &MetricFamily| f.metric.iter().map(|m| sorted(&m.label)).collect();
-    let type_name =
-        |f: &MetricFamily| format!("{:?}", f.r#type()).to_lowercase().replace("untyped", "unknown");
-    families.iter().map(|f| (f.name().to_owned(), (type_name(f), series(f)))).collect()
+fn theirs(families: &[MetricFamily]) -> BTreeMap<String, Family> {
+    let value = |m: &Metric| {
+        let simple = m.gauge.as_ref().and_then(|g| g.value).or(m.counter.as_ref().and_then(|c| c.value));
+        simple.or(m.untyped.as_ref().and_then(|u| u.value)).unwrap_or(f64::NAN)
+    };
+    let family = |f: &MetricFamily| Family {
+        metric_type: format!("{:?}", f.r#type()).to_lowercase().replace("untyped", "unknown"),
+        help: f.help().to_owned(),
+        values: f.metric.iter().map(|m| (sorted(label_pairs(&m.label)), value(m))).collect(),
+    };
+    families.iter().map(|f| (f.name().to_owned(), family(f))).collect()
 }
 
-fn sorted(labels: &[sextant_agent::exposition::family::LabelPair]) -> Vec<(String, String)> {
-    let mut pairs: Vec<_> = labels.iter().map(|l| (l.name().to_owned(), l.value().to_owned())).collect();
-    pairs.retain(|(_, v)| !v.is_empty());
+fn sorted<'a>(labels: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<(String, String)> {
+    let mut pairs: Vec<_> =
+        labels.filter(|(_, v)| !v.is_empty()).map(|(n, v)| (n.to_owned(), v.to_owned())).collect();
     pairs.sort();
     pairs
 }
 
-fn ours() -> BTreeMap<String, (String, Series)> {
-    let mut host = HostMetrics::new(HostPaths::default(), None);
-    let families = host.collect().families;
-    let one = |labels: &[(&'static str, String)]| {
-        let mut pairs: Vec<_> = labels.iter().map(|(n, v)| ((*n).to_owned(), v.clone())).collect();
-        pairs.retain(|(_, v)| !v.is_empty());
-        pairs.sort();
-        pairs
+fn ours() -> BTreeMap<String, Family> {
+    let family = |f: HostFamily| {
+        let labels = |s: &HostSample| sorted(s.labels.iter().map(|(n, v)| (*n, v.as_str())));
+        let compared = Family {
+            metric_type: f.metric_type.as_str().to_owned(),
+            help: f.help.to_string(),
+            values: f.samples.iter().map(|s| (labels(s), s.value)).collect(),
+        };
+        (f.name.to_string(), compared)
     };
-    let entry = |f: &sextant_agent::host::HostFamily| {
-        let series = f.samples.iter().map(|s| one(&s.labels)).collect();
-        (f.name.to_string(), (f.metric_type.as_str().to_owned(), series))
+    HostMetrics::new(HostPaths::default(), None).collect().families.into_iter().map(family).collect()
+}
+
+fn compare(name: &str, theirs: Option<&Family>, ours: Option<&Family>) -> Option<String> {
+    let (t, o) = match (theirs, ours) {
+        (Some(t), Some(o)) => (t, o),
+        (Some(_), None) => return Some(format!("{name}: missing")),
+        (None, _) => return Some(format!("{name}: only here")),
     };
-    families.iter().map(entry).collect()
+    if (&t.metric_type, &t.help) != (&o.metric_type, &o.help) {
+        return Some(format!(
+            "{name}: {} {:?} there, {} {:?} here",
+            t.metric_type, t.help, o.metric_type, o.help
+        ));
+    }
+    if !t.values.keys().eq(o.values.keys()) {
+        let there = t.values.keys().find(|k| !o.values.contains_key(*k));
+        let here = o.values.keys().find(|k| !t.values.contains_key(*k));
+        return Some(format!("{name}: there {there:?}, here {here:?}"));
+    }
+    let (_, tolerance) = STABLE.iter().find(|(n, _)| *n == name)?;
+    let mut pairs = t.values.values().zip(o.values.values());
+    pairs.find(|(t, o)| (**t - **o).abs() > *tolerance).map(|(t, o)| format!("{name}: {t} there, {o} here"))
 }
 
 #[tokio::test]
-async fn names_types_and_labels_agree() {
-    let Some(families) = exporter_families().await else { return };
-    let (theirs, ours) = (theirs(&families), ours());
-    let mut wrong = Vec::new();
+async fn names_types_help_labels_and_stable_values_agree() {
+    let Some((_exporter, address)) = exporter().await else { return };
+    let (theirs, ours) = (theirs(&exporter_families(&address).await), ours());
     let names: BTreeSet<&String> = theirs.keys().chain(ours.keys()).filter(|n| !excepted(n)).collect();
-    for name in &names {
-        match (theirs.get(*name), ours.get(*name)) {
-            (Some(_), None) => wrong.push(format!("{name}: missing")),
-            (None, Some(_)) => wrong.push(format!("{name}: only here")),
-            (Some(t), Some(o)) if t.0 != o.0 => wrong.push(format!("{name}: {} there, {} here", t.0, o.0)),
-            (Some(t), Some(o)) if t.1 != o.1 => {
-                let (there, here) = (t.1.difference(&o.1).next(), o.1.difference(&t.1).next());
-                wrong.push(format!("{name}: there {there:?}, here {here:?}"));
-            }
-            _ => {}
-        }
-    }
+    let wrong: Vec<String> = names.iter().filter_map(|n| compare(n, theirs.get(*n), ours.get(*n))).collect();
     println!("{} names compared, {} wrong", names.len(), wrong.len());
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The scraper asks node_exporter for protobuf; what comes of it must be what its text says.
+#[tokio::test]
+async fn its_protobuf_is_scraped_as_its_text_says() {
+    let Some((_exporter, address)) = exporter().await else { return };
+    let yaml = format!(
+        "scrape_configs: [{{job_name: n, scrape_interval: 1s, static_configs: [{{targets: [\"{address}\"]}}]}}]"
+    );
+    let scrapes = ScrapeConfigs::from_yaml(&yaml).expect("a valid configuration");
+    let sink = Arc::new(Recorder::default());
+    let config = AgentConfig { host_metrics: false, ..AgentConfig::default() };
+    let agent = Arc::new(Agent::new(config, sink.clone()).with_scrapes(scrapes));
+    let (stop, stopped) = watch::channel(false);
+    let run = Arc::clone(&agent);
+    let task = tokio::spawn(async move { run.run(stopped).await });
+    sink.wait(&format!("up{{instance=\"{address}\", job=\"n\"}}"), 1).await;
+    stop.send(true).expect("the agent runs");
+    task.await.expect("the agent ends");
+
+    let families = exporter_families(&address).await;
+    let mut missing = Vec::new();
+    let mut compared = 0;
+    for family in families.iter().filter(|f| f.name().starts_with("node_")) {
+        for metric in &family.metric {
+            let own = [("__name__", family.name()), ("instance", address.as_str()), ("job", "n")];
+            let pairs = label_pairs(&metric.label).chain(own);
+            let labels = Labels::from_pairs(pairs).expect("unique names").to_string();
+            compared += 1;
+            if sink.values(&labels).is_empty() {
+                missing.push(labels);
+            }
+        }
+    }
+    println!("{compared} series compared, {} missing", missing.len());
+    assert!(missing.is_empty() && compared > 100, "{compared} compared, missing: {missing:#?}");
 }

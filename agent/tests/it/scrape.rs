@@ -1,13 +1,14 @@
 //! Scraping a target over HTTP, to the samples that reach the sink.
 
-use std::{io::Write, sync::Arc};
+use std::{io::Write, sync::Arc, time::Duration};
 
 use prost::Message;
 use sextant_agent::{
     Agent, AgentConfig, ScrapeConfigs,
     exposition::family::{BucketSpan, FamilyType, Histogram, Metric, MetricFamily, Timestamp},
 };
-use sextant_model::is_stale_nan;
+use sextant_model::{TenantId, is_stale_nan};
+use sextant_proto::{WriteError, WriteRequest, WriteSink, WriteSummary};
 use tokio::sync::watch;
 
 use crate::target_double::{Answer, Recorder, target};
@@ -178,6 +179,56 @@ async fn native_histograms_come_compressed() {
     assert_eq!((first.start, first.h.schema, first.h.count, first.h.sum), (7000, 1, 3.0, 4.5));
     assert_eq!(first.h.positive_buckets, [1.0, 2.0]);
     assert!(writes[1].histograms[0].h.is_stale());
+}
+
+#[tokio::test]
+async fn a_target_that_is_taken_out_ends_its_series() {
+    let (gone, _) = target(|_, _| Answer::text("a 1\n")).await;
+    let (stays, _) = target(|_, _| Answer::text("a 2\n")).await;
+    let both = job(&format!("{gone}\", \"{stays}"), "");
+    let running = Running::start(&both);
+    let series =
+        |name: &str, address: &str| format!("{name}{{instance=\"{address}\", job=\"j\", zone=\"z\"}}");
+    running.sink.wait(&series("up", &gone), 1).await;
+    running.sink.wait(&series("up", &stays), 1).await;
+    let less = ScrapeConfigs::from_yaml(&job(&stays, "")).expect("a valid configuration");
+    running.agent.reload(less.clone()).await.expect("the agent runs");
+    let before = running.sink.of(&series("up", &stays)).len();
+    running.sink.wait(&series("up", &stays), before + 2).await;
+    assert_eq!(running.agent.targets().active_targets.len(), 1);
+    let agent = Arc::clone(&running.agent);
+    let sink = running.end().await;
+    for name in ["a", "up", "scrape_duration_seconds"] {
+        let values = sink.values(&series(name, &gone));
+        assert!(values.last().copied().is_some_and(is_stale_nan), "{name}: {values:?}");
+        // The agent that ends leaves the series of the other target to its successor.
+        assert!(!sink.values(&series(name, &stays)).into_iter().any(is_stale_nan), "{name}");
+    }
+    assert!(agent.reload(less).await.is_err());
+}
+
+/// Never answers.
+struct Hung;
+
+#[async_trait::async_trait]
+impl WriteSink for Hung {
+    async fn write(&self, _: &TenantId, _: WriteRequest) -> Result<WriteSummary, WriteError> {
+        std::future::pending().await
+    }
+}
+
+#[tokio::test]
+async fn a_sink_that_hangs_does_not_keep_the_agent() {
+    let config = AgentConfig { host_interval: Duration::from_millis(20), ..AgentConfig::default() };
+    let agent = Agent::new(config, Arc::new(Hung));
+    let (stop, stopped) = watch::channel(false);
+    let run = async { tokio::time::timeout(Duration::from_secs(30), agent.run(stopped)).await };
+    let end = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        stop.send(true).expect("the agent runs");
+    };
+    let (ended, ()) = tokio::join!(run, end);
+    assert!(ended.is_ok());
 }
 
 #[test]

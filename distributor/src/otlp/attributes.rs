@@ -35,9 +35,9 @@ fn json(value: &Value) -> serde_json::Value {
     let inner = |v: &AnyValue| v.value.as_ref().map_or(Json::Null, json_of);
     match value {
         Value::ArrayValue(a) => Json::Array(a.values.iter().map(inner).collect()),
-        Value::KvlistValue(m) => {
-            Json::Object(m.values.iter().map(|kv| (kv.key.clone(), kv.value.as_ref().map_or(Json::Null, inner))).collect())
-        }
+        Value::KvlistValue(m) => Json::Object(
+            m.values.iter().map(|kv| (kv.key.clone(), kv.value.as_ref().map_or(Json::Null, inner))).collect(),
+        ),
         Value::StringValue(s) => json!(s),
         Value::BoolValue(b) => json!(b),
         Value::IntValue(i) => json!(i),
@@ -145,7 +145,8 @@ pub fn target_info(resource: &[KeyValue], options: &OtlpOptions) -> Option<Label
         return None;
     }
     let identifying = ["service.namespace", "service.name", "service.instance.id"];
-    let rest: Vec<KeyValue> = resource.iter().filter(|a| !identifying.contains(&a.key.as_str())).cloned().collect();
+    let rest: Vec<KeyValue> =
+        resource.iter().filter(|a| !identifying.contains(&a.key.as_str())).cloned().collect();
     if rest.is_empty() {
         return None;
     }

@@ -49,7 +49,9 @@ impl MetricsService for MetricsReceiver {
         let header = request.metadata().get("x-scope-orgid").map(|v| v.to_str());
         let header = header.transpose().map_err(|_| Status::unauthenticated("x-scope-orgid is not text"))?;
         let tenant = (self.tenant)(header).map_err(Status::unauthenticated)?;
-        let response = write(self.sink.as_ref(), &tenant, request.get_ref(), &self.options).await.map_err(|e| status(&e))?;
+        let response = write(self.sink.as_ref(), &tenant, request.get_ref(), &self.options)
+            .await
+            .map_err(|e| status(&e))?;
         Ok(Response::new(response))
     }
 }
@@ -76,7 +78,8 @@ fn status(e: &WriteError) -> Status {
     };
     let Some(seconds) = e.retry_after_s else { return Status::new(code, e.reason.clone()) };
     let info = RetryInfo { retry_delay: Some(RetryDelay { seconds: i64::from(seconds) }) };
-    let details = RpcAny { type_url: "type.googleapis.com/google.rpc.RetryInfo".into(), value: info.encode_to_vec() };
+    let details =
+        RpcAny { type_url: "type.googleapis.com/google.rpc.RetryInfo".into(), value: info.encode_to_vec() };
     let full = RpcStatus { code: code as i32, message: e.reason.clone(), details: vec![details] };
     Status::with_details(code, e.reason.clone(), full.encode_to_vec().into())
 }

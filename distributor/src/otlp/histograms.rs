@@ -75,7 +75,10 @@ pub fn bucket_layout(counts: &[u64], offset: i32, scale_down: i32, adjust: bool)
 }
 
 /// An exponential histogram; scales above 8 are lowered to 8.
-pub fn exponential(p: &ExponentialHistogramDataPoint, delta: bool) -> Result<Histogram, HistogramConversionError> {
+pub fn exponential(
+    p: &ExponentialHistogramDataPoint,
+    delta: bool,
+) -> Result<Histogram, HistogramConversionError> {
     if p.flags & NO_RECORDED_VALUE != 0 {
         return Ok(stale());
     }

@@ -89,7 +89,9 @@ pub async fn export_metrics(
     };
     let result = async {
         let raw = decompress(headers.content_encoding.as_deref(), body, bytes_max)?;
-        let bad = |reason: String| WriteError::new(ErrorClass::BadRequest, format!("malformed OTLP metrics request: {reason}"));
+        let bad = |reason: String| {
+            WriteError::new(ErrorClass::BadRequest, format!("malformed OTLP metrics request: {reason}"))
+        };
         let request = match encoding {
             Encoding::Protobuf => {
                 ExportMetricsServiceRequest::decode(raw.as_ref()).map_err(|e| bad(e.to_string()))?
@@ -131,7 +133,9 @@ fn content_type(header: Option<&str>) -> Result<Encoding, WriteError> {
         "application/json" => Ok(Encoding::Json),
         other => Err(WriteError::new(
             ErrorClass::UnsupportedMediaType,
-            format!("content type {other:?} is not accepted; expected application/x-protobuf or application/json"),
+            format!(
+                "content type {other:?} is not accepted; expected application/x-protobuf or application/json"
+            ),
         )),
     }
 }
@@ -140,10 +144,14 @@ fn decompress(encoding: Option<&str>, body: Bytes, bytes_max: usize) -> Result<B
     let too_large = || {
         WriteError::new(
             ErrorClass::TooLarge,
-            format!("limit max_request_bytes ({bytes_max}) exceeded; raise it with limits key max_request_bytes"),
+            format!(
+                "limit max_request_bytes ({bytes_max}) exceeded; raise it with limits key max_request_bytes"
+            ),
         )
     };
-    let bad = |e: std::io::Error| WriteError::new(ErrorClass::BadRequest, format!("body cannot be decompressed: {e}"));
+    let bad = |e: std::io::Error| {
+        WriteError::new(ErrorClass::BadRequest, format!("body cannot be decompressed: {e}"))
+    };
     let read = |reader: &mut dyn Read| -> Result<Bytes, WriteError> {
         let mut out = Vec::new();
         reader.take(bytes_max as u64 + 1).read_to_end(&mut out).map_err(bad)?;
@@ -185,7 +193,9 @@ fn error(encoding: Encoding, e: &WriteError) -> OtlpAnswer {
         Encoding::Protobuf => {
             RpcStatus { code: e.class.grpc(), message: e.reason.clone(), details: Vec::new() }.encode_to_vec()
         }
-        Encoding::Json => serde_json::json!({"code": e.class.grpc(), "message": e.reason}).to_string().into_bytes(),
+        Encoding::Json => {
+            serde_json::json!({"code": e.class.grpc(), "message": e.reason}).to_string().into_bytes()
+        }
     };
     OtlpAnswer { status, content_type: encoding.content_type(), retry_after_s: e.retry_after_s, body }
 }

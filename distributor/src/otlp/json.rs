@@ -7,9 +7,10 @@ use opentelemetry_proto::tonic::{
     collector::metrics::v1::ExportMetricsServiceRequest,
     common::v1::{AnyValue, ArrayValue, InstrumentationScope, KeyValue, KeyValueList, any_value},
     metrics::v1::{
-        Exemplar, ExponentialHistogram, ExponentialHistogramDataPoint, Gauge, Histogram, HistogramDataPoint, Metric,
-        NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum, Summary, SummaryDataPoint, exemplar,
-        exponential_histogram_data_point::Buckets, metric::Data, number_data_point, summary_data_point::ValueAtQuantile,
+        Exemplar, ExponentialHistogram, ExponentialHistogramDataPoint, Gauge, Histogram, HistogramDataPoint,
+        Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum, Summary, SummaryDataPoint, exemplar,
+        exponential_histogram_data_point::Buckets, metric::Data, number_data_point,
+        summary_data_point::ValueAtQuantile,
     },
     resource::v1::Resource,
 };
@@ -67,7 +68,7 @@ fn boolean(o: &Object, name: &str) -> Result<bool> {
 }
 
 fn unsigned(field: &str, v: &Value) -> Result<u64> {
-    let whole = |f: f64| (f >= 0.0 && f.fract() == 0.0 && f < 1.9e19).then_some(f as u64);
+    let whole = |f: f64| (f >= 0.0 && f.fract() == 0.0 && f < 2f64.powi(64)).then_some(f as u64);
     let n = match v {
         Value::Number(n) => n.as_u64().or_else(|| n.as_f64().and_then(whole)),
         Value::String(s) => s.parse().ok(),
@@ -77,8 +78,9 @@ fn unsigned(field: &str, v: &Value) -> Result<u64> {
 }
 
 fn signed(field: &str, v: &Value) -> Result<i64> {
+    let whole = |f: f64| (f.fract() == 0.0 && f.abs() < 2f64.powi(63)).then_some(f as i64);
     let n = match v {
-        Value::Number(n) => n.as_i64().or_else(|| n.as_f64().filter(|f| f.fract() == 0.0).map(|f| f as i64)),
+        Value::Number(n) => n.as_i64().or_else(|| n.as_f64().and_then(whole)),
         Value::String(s) => s.parse().ok(),
         _ => None,
     };
@@ -147,7 +149,9 @@ fn any_value(v: &Value, depth: usize) -> Result<AnyValue> {
     }
     let o = object("value", v)?;
     let value = if let Some(v) = get(o, "stringValue") {
-        V::StringValue(v.as_str().map_or_else(|| wrong("stringValue", "expected a string"), |s| Ok(s.to_owned()))?)
+        V::StringValue(
+            v.as_str().map_or_else(|| wrong("stringValue", "expected a string"), |s| Ok(s.to_owned()))?,
+        )
     } else if get(o, "boolValue").is_some() {
         V::BoolValue(boolean(o, "boolValue")?)
     } else if let Some(v) = get(o, "intValue") {
@@ -158,7 +162,9 @@ fn any_value(v: &Value, depth: usize) -> Result<AnyValue> {
         let values = list(object("arrayValue", v)?, "values", |v| any_value(v, depth + 1))?;
         V::ArrayValue(ArrayValue { values })
     } else if let Some(v) = get(o, "kvlistValue") {
-        V::KvlistValue(KeyValueList { values: objects(object("kvlistValue", v)?, "values", |o| key_value(o, depth + 1))? })
+        V::KvlistValue(KeyValueList {
+            values: objects(object("kvlistValue", v)?, "values", |o| key_value(o, depth + 1))?,
+        })
     } else if get(o, "bytesValue").is_some() {
         use base64::Engine;
         let bytes = base64::engine::general_purpose::STANDARD.decode(text(o, "bytesValue")?);
@@ -292,7 +298,10 @@ fn metric(o: &Object) -> Result<Metric> {
         }))
     } else if let Some(v) = get(o, "histogram") {
         let o = object("histogram", v)?;
-        Some(Data::Histogram(Histogram { data_points: histograms(o)?, aggregation_temporality: temporality(o)? }))
+        Some(Data::Histogram(Histogram {
+            data_points: histograms(o)?,
+            aggregation_temporality: temporality(o)?,
+        }))
     } else if let Some(v) = get(o, "exponentialHistogram") {
         let o = object("exponentialHistogram", v)?;
         let (data_points, aggregation_temporality) = (exponential(o)?, temporality(o)?);
@@ -328,7 +337,12 @@ fn scope(o: &Object) -> Result<ScopeMetrics> {
 
 fn resource(o: &Object) -> Result<ResourceMetrics> {
     let resource = get(o, "resource")
-        .map(|v| Ok(Resource { attributes: attributes(object("resource", v)?, "attributes")?, ..Default::default() }))
+        .map(|v| {
+            Ok(Resource {
+                attributes: attributes(object("resource", v)?, "attributes")?,
+                ..Default::default()
+            })
+        })
         .transpose()?;
     Ok(ResourceMetrics {
         resource,

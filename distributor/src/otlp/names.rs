@@ -56,15 +56,43 @@ pub enum NameError {
 }
 
 const UNITS: &[(&str, &str)] = &[
-    ("d", "days"), ("h", "hours"), ("min", "minutes"), ("s", "seconds"), ("ms", "milliseconds"), ("us", "microseconds"),
-    ("ns", "nanoseconds"), ("By", "bytes"), ("KiBy", "kibibytes"), ("MiBy", "mebibytes"), ("GiBy", "gibibytes"),
-    ("TiBy", "tibibytes"), ("KBy", "kilobytes"), ("MBy", "megabytes"), ("GBy", "gigabytes"), ("TBy", "terabytes"),
-    ("m", "meters"), ("V", "volts"), ("A", "amperes"), ("J", "joules"), ("W", "watts"), ("g", "grams"),
-    ("Cel", "celsius"), ("Hz", "hertz"), ("1", ""), ("%", "percent"),
+    ("d", "days"),
+    ("h", "hours"),
+    ("min", "minutes"),
+    ("s", "seconds"),
+    ("ms", "milliseconds"),
+    ("us", "microseconds"),
+    ("ns", "nanoseconds"),
+    ("By", "bytes"),
+    ("KiBy", "kibibytes"),
+    ("MiBy", "mebibytes"),
+    ("GiBy", "gibibytes"),
+    ("TiBy", "tibibytes"),
+    ("KBy", "kilobytes"),
+    ("MBy", "megabytes"),
+    ("GBy", "gigabytes"),
+    ("TBy", "terabytes"),
+    ("m", "meters"),
+    ("V", "volts"),
+    ("A", "amperes"),
+    ("J", "joules"),
+    ("W", "watts"),
+    ("g", "grams"),
+    ("Cel", "celsius"),
+    ("Hz", "hertz"),
+    ("1", ""),
+    ("%", "percent"),
 ];
 
-const PER_UNITS: &[(&str, &str)] =
-    &[("s", "second"), ("m", "minute"), ("h", "hour"), ("d", "day"), ("w", "week"), ("mo", "month"), ("y", "year")];
+const PER_UNITS: &[(&str, &str)] = &[
+    ("s", "second"),
+    ("m", "minute"),
+    ("h", "hour"),
+    ("d", "day"),
+    ("w", "week"),
+    ("mo", "month"),
+    ("y", "year"),
+];
 
 fn lookup<'a>(table: &[(&str, &'a str)], unit: &'a str) -> &'a str {
     table.iter().find(|(u, _)| *u == unit).map_or(unit, |(_, word)| word)
@@ -212,14 +240,20 @@ fn without_suffix<'a>(name: &'a str, suffix: &str) -> &'a str {
 
 /// An attribute's name as a label's. `keep_runs` keeps several underscores in a row; `key_prefix` puts `key` before a
 /// single leading underscore. Names between `__` and `__` are reserved and keep both.
-pub fn label_name(name: &str, strategy: Strategy, keep_runs: bool, key_prefix: bool) -> Result<String, NameError> {
+pub fn label_name(
+    name: &str,
+    strategy: Strategy,
+    keep_runs: bool,
+    key_prefix: bool,
+) -> Result<String, NameError> {
     if name.is_empty() {
         return Err(NameError::EmptyLabel);
     }
     if strategy.keeps_utf8() {
         return Ok(name.to_owned());
     }
-    let inner = name.strip_prefix("__").and_then(|n| n.strip_suffix("__")).filter(|n| !n.is_empty() && !keep_runs);
+    let inner =
+        name.strip_prefix("__").and_then(|n| n.strip_suffix("__")).filter(|n| !n.is_empty() && !keep_runs);
     let mut out = match inner {
         Some(inner) => format!("__{}__", escaped_label(inner, keep_runs)),
         None => escaped_label(name, keep_runs),

@@ -6,13 +6,13 @@ use opentelemetry_proto::tonic::{
     collector::metrics::v1::ExportMetricsServiceRequest,
     common::v1::KeyValue,
     metrics::v1::{
-        AggregationTemporality, Exemplar as OtlpExemplar, HistogramDataPoint, Metric, NumberDataPoint, SummaryDataPoint,
-        exemplar, metric::Data, number_data_point,
+        AggregationTemporality, Exemplar as OtlpExemplar, HistogramDataPoint, Metric, NumberDataPoint,
+        SummaryDataPoint, exemplar, metric::Data, number_data_point,
     },
 };
 use sextant_model::{
-    Exemplar, Histogram, HistogramSample, Labels, LabelsBuilder, METRIC_NAME, MetricMetadata, MetricType, NO_START, Sample,
-    stale_nan,
+    Exemplar, Histogram, HistogramSample, Labels, LabelsBuilder, METRIC_NAME, MetricMetadata, MetricType,
+    NO_START, Sample, stale_nan,
 };
 use sextant_proto::{SeriesWrite, Temporality, WriteRequest};
 
@@ -81,7 +81,11 @@ fn info_series(labels: Labels, first: i64, last: i64) -> SeriesWrite {
         t += TARGET_INFO_EVERY_MS;
     }
     samples.push(Sample { t: last, v: 1.0, start: NO_START });
-    let metadata = MetricMetadata { metric_type: MetricType::Gauge, help: "Target metadata".into(), unit: String::new() };
+    let metadata = MetricMetadata {
+        metric_type: MetricType::Gauge,
+        help: "Target metadata".into(),
+        unit: String::new(),
+    };
     SeriesWrite { labels, samples, metadata: Some(metadata), ..SeriesWrite::default() }
 }
 
@@ -148,7 +152,10 @@ impl MetricWriter<'_> {
 
     fn family(&self, metric: &Metric) -> Result<Family, String> {
         let unsupported = || {
-            format!("could not get aggregation temporality for {} as it has unsupported metric type Empty", metric.name)
+            format!(
+                "could not get aggregation temporality for {} as it has unsupported metric type Empty",
+                metric.name
+            )
         };
         let (kind, metric_type, temporality) = match metric.data.as_ref().ok_or_else(unsupported)? {
             Data::Gauge(_) => (SuffixType::Gauge, MetricType::Gauge, None),
@@ -165,9 +172,12 @@ impl MetricWriter<'_> {
         let temporality = match temporality.map(AggregationTemporality::try_from) {
             None | Some(Ok(AggregationTemporality::Cumulative)) => Temporality::Cumulative,
             Some(Ok(AggregationTemporality::Delta)) => Temporality::Delta,
-            Some(_) => return Err(format!("invalid temporality and type combination for metric {:?}", metric.name)),
+            Some(_) => {
+                return Err(format!("invalid temporality and type combination for metric {:?}", metric.name));
+            }
         };
-        let name = metric_name(&metric.name, &metric.unit, kind, "", self.options.strategy).map_err(|e| e.to_string())?;
+        let name = metric_name(&metric.name, &metric.unit, kind, "", self.options.strategy)
+            .map_err(|e| e.to_string())?;
         let unit = unit_name(&metric.unit, self.options.strategy);
         let metadata = MetricMetadata { metric_type, help: metric.description.clone(), unit };
         Ok(Family { name, metadata, temporality })
@@ -230,10 +240,11 @@ impl MetricWriter<'_> {
         let labels = self.labels(family, &p.attributes);
         let stale = p.flags & NO_RECORDED_VALUE != 0;
         let value = |v: f64| if stale { stale_nan() } else { v };
-        let emit = |this: &mut Self, labels: &LabelsBuilder, suffix: &str, v: f64, exemplars: Vec<Exemplar>| {
-            let sample = this.sample(p.time_unix_nano, p.start_time_unix_nano, value(v));
-            this.push(family, labels, suffix, sample, exemplars);
-        };
+        let emit =
+            |this: &mut Self, labels: &LabelsBuilder, suffix: &str, v: f64, exemplars: Vec<Exemplar>| {
+                let sample = this.sample(p.time_unix_nano, p.start_time_unix_nano, value(v));
+                this.push(family, labels, suffix, sample, exemplars);
+            };
         if let Some(sum) = p.sum {
             emit(self, &labels, "_sum", sum, Vec::new());
         }

@@ -41,8 +41,14 @@ pub(crate) fn walk(input: &[u8], context: &Context<'_>, rows: &mut Rows) -> Resu
         return Err(malformed(wire_error("the first symbol must be the empty text", at as usize)));
     }
     let symbols = std::mem::take(&mut rows.symbols);
-    let mut walker =
-        Walker { input, context, symbols: &symbols, hash: KeyedHash::of(Form::V2), refs: vec![] };
+    let mut walker = Walker {
+        input,
+        context,
+        symbols: &symbols,
+        hash: KeyedHash::of(Form::V2),
+        refs: Vec::new(),
+        pairs: Vec::new(),
+    };
     let mut wire = Wire::new(input, 0..input.len());
     let result = loop {
         match wire.next().map_err(malformed) {
@@ -66,7 +72,9 @@ struct Walker<'a> {
     context: &'a Context<'a>,
     symbols: &'a [(u32, u32)],
     hash: KeyedHash,
+    /// Reused from series to series.
     refs: Vec<u32>,
+    pairs: Pairs<'a>,
 }
 
 /// Numbers of a metadata message.
@@ -102,7 +110,10 @@ impl<'a> Walker<'a> {
                 }
                 (3, Field::Bytes(m)) => {
                     let at = m.start;
-                    let show = || self.resolve(&refs).map(|p| show_pairs(&p)).unwrap_or_default();
+                    let show = || {
+                        let mut pairs = Vec::new();
+                        self.resolve(&refs, &mut pairs).map(|()| show_pairs(&pairs)).unwrap_or_default()
+                    };
                     push_histogram(&input[m], at, row, rows, show)?;
                 }
                 (4, Field::Bytes(m)) => self.exemplar(m, row, rows)?,
@@ -117,7 +128,10 @@ impl<'a> Walker<'a> {
         let has_values = before != (rows.samples.len(), rows.histograms.len(), rows.refused.items);
         let has_exemplars = rows.exemplars.len() as u64 + rows.exemplars_dropped > exemplars_before;
         rows.pop_row();
-        if let Err((series, reason)) = self.finish(&refs, sent, has_values, has_exemplars, rows) {
+        let mut pairs = std::mem::take(&mut self.pairs);
+        let finished = self.finish(&refs, &mut pairs, sent, has_values, has_exemplars, rows);
+        self.pairs = pairs;
+        if let Err((series, reason)) = finished {
             rows.push_miss((0, 0), LabelForm::SpilledPairs, 0);
             rows.misses.pop();
             rows.needs_labels.pop();
@@ -135,14 +149,14 @@ impl<'a> Walker<'a> {
     fn finish(
         &self,
         refs: &[u32],
+        pairs: &mut Pairs<'a>,
         sent: Metadata,
         has_values: bool,
         has_exemplars: bool,
         rows: &mut Rows,
     ) -> Result<(), (String, String)> {
         let by_refs = || format!("{refs:?}").replace(',', "");
-        let mut pairs = self
-            .resolve(refs)
+        self.resolve(refs, pairs)
             .map_err(|e| (by_refs(), format!("parsing labels for series {}: {e}", by_refs())))?;
         let symbol = |what: &str, r: u32| {
             let outside =
@@ -171,10 +185,10 @@ impl<'a> Walker<'a> {
         }
         if self.context.type_and_unit_labels {
             if sent.metric_type != MetricType::Unknown {
-                replace(&mut pairs, b"__type__", sent.metric_type.as_str().as_bytes());
+                replace(pairs, b"__type__", sent.metric_type.as_str().as_bytes());
             }
             if !unit.is_empty() {
-                replace(&mut pairs, b"__unit__", unit);
+                replace(pairs, b"__unit__", unit);
             }
         }
         let size: usize = pairs.iter().map(|(n, v)| n.len() + v.len() + 4).sum();
@@ -183,7 +197,7 @@ impl<'a> Walker<'a> {
             return Err((by_refs(), String::new()));
         }
         let start = rows.spill.len();
-        for (name, value) in &pairs {
+        for (name, value) in pairs.iter() {
             put_text(&mut rows.spill, name);
             put_text(&mut rows.spill, value);
         }
@@ -204,11 +218,12 @@ impl<'a> Walker<'a> {
         self.symbols.get(r as usize).map(|&range| crate::rows::slice(self.input, range))
     }
 
-    fn resolve(&self, refs: &[u32]) -> Result<Pairs<'a>, String> {
+    /// Puts the pairs that references stand for into `pairs`, in place of what is there.
+    fn resolve(&self, refs: &[u32], pairs: &mut Pairs<'a>) -> Result<(), String> {
+        pairs.clear();
         if !refs.len().is_multiple_of(2) {
             return Err(format!("invalid labelRefs length {}", refs.len()));
         }
-        let mut pairs = Vec::with_capacity(refs.len() / 2 + 2);
         for pair in refs.chunks_exact(2) {
             let Some(found) = self.symbol(pair[0]).zip(self.symbol(pair[1])) else {
                 let (name, value, size) = (pair[0], pair[1], self.symbols.len());
@@ -218,7 +233,7 @@ impl<'a> Walker<'a> {
             };
             pairs.push(found);
         }
-        Ok(pairs)
+        Ok(())
     }
 
     fn exemplar(&self, message: Range<usize>, row: u32, rows: &mut Rows) -> Result<(), WireError> {
@@ -233,8 +248,9 @@ impl<'a> Walker<'a> {
                 _ => {}
             }
         }
-        match self.resolve(&refs) {
-            Ok(mut pairs) => push_exemplar(row, t, v, &mut pairs, rows),
+        let mut pairs = Vec::new();
+        match self.resolve(&refs, &mut pairs) {
+            Ok(()) => push_exemplar(row, t, v, &mut pairs, rows),
             Err(_) => rows.exemplars_dropped += 1,
         }
         Ok(())

@@ -47,6 +47,8 @@ struct Shard {
     /// Answers to the next appends; what is `applied` fails after it was stored.
     failures: Vec<(ShardError, bool)>,
     write_ids: Vec<u128>,
+    /// Series limit, out-of-order window and time of the last batch.
+    last_limits: Option<(u64, i64, i64)>,
 }
 
 /// The shards.
@@ -120,6 +122,10 @@ impl Fake {
         self.shards.iter().flat_map(|s| s.lock().write_ids.clone()).collect()
     }
 
+    pub fn last_limits(&self) -> Option<(u64, i64, i64)> {
+        self.shards.iter().find_map(|s| s.lock().last_limits)
+    }
+
     /// How many shards hold a series.
     pub fn shards_used(&self) -> usize {
         self.shards.iter().filter(|s| !s.lock().series.is_empty()).count()
@@ -144,6 +150,7 @@ impl Shard {
             return Err(ShardError::StaleEpoch { current: self.epoch });
         }
         self.write_ids.push(header.write_id);
+        self.last_limits = Some((header.max_series, header.ooo_window_ms, header.now_ms));
         self.labels_received += view.new_series.len() as u64;
         let duplicate = !self.applied.insert((tenant.clone(), header.write_id));
         let mut outcome = AppendOutcome { epoch: self.epoch, duplicate, ..AppendOutcome::default() };

@@ -1,147 +1,74 @@
-//! Limits: what they refuse and what they say, and their file.
+//! Limits where both versions and the shards meet them; the single limits are in `receiver/limits`.
 
-use std::{sync::Arc, time::Duration};
+use sextant_proto::{LimitDuration, TenantLimits};
 
-use sextant_distributor::{DistributorConfig, LimitsWatcher};
-use sextant_model::TenantId;
-use sextant_proto::{LimitDuration, LimitsHandle, TenantLimits};
+use crate::send::{Bench, NOW_MS, Series, labels, v1, v2, written};
 
-use crate::{
-    encode::{V2, sample_v2, series},
-    shards::{Shards, header, send, written},
-};
+fn defaults() -> TenantLimits {
+    TenantLimits::default()
+}
+
+fn named(name: &str, t: i64) -> Series {
+    Series::new(&[("__name__", name)], t, 1.0)
+}
 
 #[tokio::test]
-async fn labels_and_sizes() {
-    let shards = Shards::new(1);
+async fn label_limits_refuse_their_series_only() {
     let limits = TenantLimits {
         max_label_names_per_series: 3,
         max_label_name_length: 10,
-        max_label_value_length: 20,
-        max_request_bytes: 1000,
-        ..TenantLimits::default()
+        max_label_value_length: 12,
+        ..defaults()
     };
-    let d = shards.distributor(limits, DistributorConfig::default());
-    let long = "x".repeat(21);
-    for (labels, reason) in [
+    let with = |pairs: &[(&str, &str)]| {
+        let mut s = named("bad", 1);
+        s.labels.extend(labels(pairs));
+        s
+    };
+    let table = [
         (
-            vec![("__name__", "m"), ("x", long.as_str())],
-            "limit max_label_value_length (20) exceeded by label \"x\" (21 bytes); raise it with limits key \
-             max_label_value_length",
-        ),
-        (
-            vec![("__name__", "m"), ("xxxxxxxxxxx", "1")],
-            "limit max_label_name_length (10) exceeded by label name \"xxxxxxxxxxx\" (11 bytes)",
-        ),
-        (
-            vec![("__name__", "m"), ("a", "1"), ("b", "1"), ("c", "1")],
+            with(&[("a", "1"), ("b", "1"), ("c", "1")]),
             "limit max_label_names_per_series (3) exceeded by 4 labels",
         ),
-    ] {
-        let answer = send(&d, 1, &series(&labels, &[(1, 1.0)])).await;
-        assert_eq!(answer.status, 400);
-        assert!(answer.body.contains(reason), "{}", answer.body);
-    }
-    let many: Vec<u8> = (0..100).flat_map(|t| series(&[("__name__", "m")], &[(t, 1.0)])).collect();
-    let answer = send(&d, 1, &many).await;
-    assert_eq!(answer.status, 413);
-    assert!(answer.body.contains("limit max_request_bytes (1000) exceeded"), "{}", answer.body);
-}
-
-#[tokio::test]
-async fn rate() {
-    let shards = Shards::new(1);
-    let limits = TenantLimits { ingestion_rate: 10.0, ..TenantLimits::default() };
-    let now = Arc::new(std::sync::atomic::AtomicI64::new(1_000_000));
-    let clock = now.clone();
-    let d = shards
-        .distributor(limits, DistributorConfig::default())
-        .with_clock(Arc::new(move || clock.load(std::sync::atomic::Ordering::Relaxed)));
-    let body = |t| series(&[("__name__", "m")], &[(t, 1.0), (t + 1, 1.0), (t + 2, 1.0), (t + 3, 1.0)]);
-    for (t, status) in [(0, 204), (10, 204), (20, 429)] {
-        let answer = send(&d, 1, &body(t)).await;
-        assert_eq!(answer.status, status);
-        assert_eq!(header(&answer, "Retry-After").as_deref(), (status == 429).then_some("1"));
-        assert_eq!(answer.body.contains("limits keys ingestion_rate"), status == 429);
-    }
-    now.fetch_add(1000, std::sync::atomic::Ordering::Relaxed);
-    assert_eq!(send(&d, 1, &body(20)).await.status, 204);
-    assert_eq!(shards.0.lock().of("m{}").samples.len(), 12);
-}
-
-#[tokio::test]
-async fn active_series() {
-    let shards = Shards::new(1);
-    let limits = TenantLimits { max_active_series: 3, ..TenantLimits::default() };
-    let d = shards.distributor(limits, DistributorConfig::default());
-    let message = |from: usize, to: usize, t: i64| {
-        let mut v2 = V2::default();
-        for n in from..to {
-            let fields = [sample_v2(t, 1.0, 0), sample_v2(t + 1, 1.0, 0)].concat();
-            v2.series(&[("__name__", "m"), ("n", &n.to_string())], &fields);
+        (
+            with(&[("abcdefghijk", "1")]),
+            "limit max_label_name_length (10) exceeded by label name \"abcdefghijk\" (11 bytes)",
+        ),
+        (
+            with(&[("a", "0123456789abc")]),
+            "limit max_label_value_length (12) exceeded by label \"a\" (13 bytes)",
+        ),
+    ];
+    for (bad, expected) in table {
+        for is_v2 in [false, true] {
+            let bench = Bench::with_limits(limits.clone());
+            // Twice: what was refused once must not be known the second time.
+            for t in [1, 2] {
+                let series = [named("good", t), bad.clone(), named("better", t)];
+                let answer = bench.send(&if is_v2 { v2(&series) } else { v1(&series) }).await;
+                assert_eq!(answer.status, 400, "{}", answer.body);
+                assert!(answer.body.contains(expected), "{}", answer.body);
+                let key = expected.split(' ').nth(1).unwrap();
+                assert!(answer.body.contains(&format!("raise it with limits key {key}")), "{}", answer.body);
+                assert!(answer.body.contains("{__name__=\"bad\""), "the series: {}", answer.body);
+                assert_eq!(written(&answer), if is_v2 { [Some(2), Some(0), Some(0)] } else { [None; 3] });
+            }
+            assert_eq!(bench.fake.series(), ["better{}", "good{}"]);
         }
-        v2.message()
-    };
-    // In part: what fits is stored and must not be repeated.
-    let answer = send(&d, 2, &message(0, 4, 1)).await;
-    assert_eq!((answer.status, written(&answer)), (400, vec!["6".into(), "0".into(), "0".into()]));
-    assert!(answer.body.contains("limit max_active_series (3) exceeded by new series"), "{}", answer.body);
-    assert!(answer.body.contains(r#"{__name__="m", n="3"}"#), "{}", answer.body);
-    // Nothing fits: it may be repeated.
-    let answer = send(&d, 2, &message(7, 9, 2)).await;
-    assert_eq!((answer.status, written(&answer)), (429, vec!["0".into(); 3]));
-    assert!(header(&answer, "Retry-After").is_some());
-    assert_eq!(send(&d, 2, &message(0, 3, 5)).await.status, 204);
-    // Another shard each: every shard has its part.
-    assert_eq!(shards.0.lock().stored.len(), 3);
+    }
 }
 
 #[tokio::test]
-async fn out_of_order_window() {
-    let shards = Shards::new(1);
-    let limits =
-        TenantLimits { out_of_order_window: LimitDuration::from_secs(60), ..TenantLimits::default() };
-    let d = shards.distributor(limits, DistributorConfig::default()).with_clock(Arc::new(|| 1_000_000));
-    let body = |t| series(&[("__name__", "m")], &[(t, 1.0)]);
-    assert_eq!(send(&d, 1, &body(1_000_000)).await.status, 204);
-    assert_eq!(send(&d, 1, &body(950_000)).await.status, 204);
-    let answer = send(&d, 1, &[body(900_000), body(960_000)].concat()).await;
-    assert_eq!(answer.status, 400);
-    assert!(
-        answer
-            .body
-            .contains("limit out_of_order_window (1m) exceeded by a sample of series {__name__=\"m\"}"),
-        "{}",
-        answer.body
-    );
-    assert_eq!(shards.0.lock().of("m{}").samples.len(), 3);
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_file_is_read_again_and_a_bad_one_changes_nothing() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("limits.yaml");
-    let handle = LimitsHandle::default();
-    let every = Duration::from_secs(5);
-    assert!(LimitsWatcher::open(path.clone(), every, handle.clone()).is_err());
-    std::fs::write(&path, "defaults: {max_active_series: 1}").unwrap();
-    let watcher = LimitsWatcher::open(path.clone(), every, handle.clone()).unwrap();
-    let (stop, stopped) = tokio::sync::watch::channel(false);
-    let task = tokio::spawn(watcher.run(stopped));
-    let of = |handle: &LimitsHandle| handle.of(&TenantId::anonymous()).max_active_series;
-    assert_eq!(of(&handle), 1);
-    for (text, expected) in [
-        ("defaults: {max_active_series: 2}", 2),
-        ("defaults: {max_activ_series: 3}", 2),
-        ("overrides: {anonymous: {max_active_series: 4}}", 4),
-    ] {
-        std::fs::write(&path, text).unwrap();
-        tokio::time::sleep(Duration::from_secs(6)).await;
-        assert_eq!(of(&handle), expected, "{text}");
-    }
-    std::fs::remove_file(&path).unwrap();
-    tokio::time::sleep(Duration::from_secs(6)).await;
-    assert_eq!(of(&handle), 4);
-    stop.send(true).unwrap();
-    task.await.unwrap();
+async fn limits_of_shards_go_with_the_batch() {
+    let limits = TenantLimits {
+        max_active_series: 5,
+        out_of_order_window: LimitDuration::from_secs(60),
+        ..defaults()
+    };
+    let bench = Bench::with_limits(limits);
+    assert_eq!(bench.send(&v1(&[named("a", 1)])).await.status, 204);
+    assert_eq!(bench.fake.last_limits(), Some((3, 60_000, NOW_MS)), "two shards share five series");
+    let open = Bench::with_limits(defaults());
+    assert_eq!(open.send(&v1(&[named("a", 1)])).await.status, 204);
+    assert_eq!(open.fake.last_limits(), Some((0, -1, NOW_MS)));
 }

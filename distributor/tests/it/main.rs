@@ -1,10 +1,14 @@
-//! The distributor over shards that exist only in memory: what is sent is what arrives, whatever happens in between.
+//! The distributor against shards in memory, and against the published conformance cases.
 
-mod bad_input;
-mod conformance;
-mod encode;
-mod end_to_end;
-mod histograms;
+mod cases;
+mod equality;
+mod fake;
 mod limits;
-mod shards;
-mod sink;
+mod otlp;
+mod otlp_bad_input;
+mod otlp_input;
+mod otlp_receiver;
+mod receiver;
+mod remote_write;
+mod rng;
+mod send;

@@ -85,13 +85,7 @@ impl SeriesTable {
     }
 
     /// Adds a series that is not there.
-    pub(crate) fn insert(
-        &mut self,
-        hash: u128,
-        labels: &[u8],
-        flags: u16,
-        memory: &mut usize,
-    ) -> SeriesRef {
+    pub(crate) fn insert(&mut self, hash: u128, labels: &[u8], flags: u16, memory: &mut usize) -> SeriesRef {
         let series = self.entries.len() as SeriesRef;
         let before = self.tables_memory();
         let span = self.arena.push(labels, memory);

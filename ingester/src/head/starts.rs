@@ -27,8 +27,7 @@ impl Starts {
         let Some(last) = unknown_until else {
             return Self { newest: Run { first: t, last: t, start }, older: Vec::new() };
         };
-        let mut starts =
-            Self { newest: Run { first: i64::MIN, last, start: NO_START }, older: Vec::new() };
+        let mut starts = Self { newest: Run { first: i64::MIN, last, start: NO_START }, older: Vec::new() };
         starts.set(t, start);
         starts
     }

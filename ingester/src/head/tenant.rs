@@ -277,7 +277,8 @@ impl Rows {
         let n = max.min(entry.group.len() - slot as usize);
         let places = self.table.places_from(series, n);
         let follows = |k: usize| places[k].group() == Some((group, slot + k as u16));
-        let n = if entry.ordered && follows(n - 1) { n } else { (1..n).take_while(|&k| follows(k)).count() + 1 };
+        let n =
+            if entry.ordered && follows(n - 1) { n } else { (1..n).take_while(|&k| follows(k)).count() + 1 };
         (group, slot as usize, n)
     }
 

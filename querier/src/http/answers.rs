@@ -9,7 +9,10 @@ use sextant_promql_eval::{Cell, QueryResult, StepBlock};
 use sextant_proto::ErrorClass;
 
 use super::{
-    json::{push_float, push_histogram_point, push_labels, push_point, push_quoted_float, push_string, push_strings, push_time},
+    json::{
+        push_float, push_histogram_point, push_labels, push_point, push_quoted_float, push_string,
+        push_strings, push_time,
+    },
     params::BadParameter,
 };
 use crate::{engine::PromAnswer, error::QueryError};
@@ -104,7 +107,8 @@ pub fn query_answer(answer: PromAnswer, limit: Option<usize>) -> Response {
     if shown < rows {
         warnings.push("results truncated due to limit".to_owned());
     }
-    let mut head = format!("{{\"status\":\"success\",\"data\":{{\"resultType\":\"{}\",\"result\":", result.type_name());
+    let mut head =
+        format!("{{\"status\":\"success\",\"data\":{{\"resultType\":\"{}\",\"result\":", result.type_name());
     match &result {
         QueryResult::Scalar { t_ms, v } => push_point(&mut head, *t_ms, *v),
         QueryResult::String { t_ms, s } => {

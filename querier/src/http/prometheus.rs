@@ -60,10 +60,15 @@ pub fn routes(querier: Querier) -> Router {
         .route("/labels", endpoint(labels))
         .route(
             "/label/{name}/values",
-            get(|State(q): State<Querier>, Extension(t): Extension<Tenants>, Path(name): Path<String>, RawQuery(query): RawQuery| {
-                let ask = Ask { tenants: t.0, params: Params::parse(query.as_deref(), b"") };
-                label_values(q, ask, name)
-            }),
+            get(
+                |State(q): State<Querier>,
+                 Extension(t): Extension<Tenants>,
+                 Path(name): Path<String>,
+                 RawQuery(query): RawQuery| {
+                    let ask = Ask { tenants: t.0, params: Params::parse(query.as_deref(), b"") };
+                    label_values(q, ask, name)
+                },
+            ),
         )
         .route("/metadata", endpoint(metadata))
         .route("/format_query", endpoint(format_query))
@@ -74,7 +79,11 @@ pub fn routes(querier: Querier) -> Router {
         .route(
             "/alertmanagers",
             endpoint(|_, _| {
-                std::future::ready(Ok(success("{\"activeAlertmanagers\":[],\"droppedAlertmanagers\":[]}", &[], &[])))
+                std::future::ready(Ok(success(
+                    "{\"activeAlertmanagers\":[],\"droppedAlertmanagers\":[]}",
+                    &[],
+                    &[],
+                )))
             }),
         )
         .route("/status/buildinfo", endpoint(|_, _| std::future::ready(Ok(build_info()))))
@@ -124,12 +133,13 @@ async fn query_range(querier: Querier, ask: Ask) -> Answer {
 fn range_question(querier: &Querier, ask: &Ask) -> Result<PromQuery, ApiError> {
     let (start, end) = (ask.params.time("start")?, ask.params.time("end")?);
     if end < start {
-        return Err(ApiError::bad_data("invalid parameter \"end\": end timestamp must not be before start time"));
+        return Err(ApiError::bad_data(
+            "invalid parameter \"end\": end timestamp must not be before start time",
+        ));
     }
-    let step = ask
-        .params
-        .duration("step")?
-        .ok_or_else(|| ApiError::bad_data("invalid parameter \"step\": cannot parse \"\" to a valid duration"))?;
+    let step = ask.params.duration("step")?.ok_or_else(|| {
+        ApiError::bad_data("invalid parameter \"step\": cannot parse \"\" to a valid duration")
+    })?;
     if step <= 0 {
         return Err(ApiError::bad_data(
             "invalid parameter \"step\": zero or negative query resolution step widths are not accepted. Try a positive integer",
@@ -164,14 +174,18 @@ fn selections(ask: &Ask, required: bool) -> Result<Vec<Selection>, ApiError> {
     let start = ask.params.time_or("start", i64::MIN)?;
     let end = ask.params.time_or("end", i64::MAX)?;
     if end < start {
-        return Err(ApiError::bad_data("invalid parameter \"end\": end timestamp must not be before start timestamp"));
+        return Err(ApiError::bad_data(
+            "invalid parameter \"end\": end timestamp must not be before start timestamp",
+        ));
     }
     let mut matches = Vec::new();
     for text in ask.params.all("match[]") {
         let matchers = sextant_promql::parse_metric_selector(text)
             .map_err(|e| ApiError::bad_data(format!("invalid parameter \"match[]\": {e}")))?;
         if matchers.iter().all(Matcher::matches_empty) {
-            return Err(ApiError::bad_data("invalid parameter \"match[]\": match[] must contain at least one non-empty matcher"));
+            return Err(ApiError::bad_data(
+                "invalid parameter \"match[]\": match[] must contain at least one non-empty matcher",
+            ));
         }
         matches.push(matchers);
     }
@@ -306,14 +320,17 @@ async fn metadata(querier: Querier, ask: Ask) -> Answer {
 async fn query_exemplars(querier: Querier, ask: Ask) -> Answer {
     let (start, end) = (ask.params.time_or("start", i64::MIN)?, ask.params.time_or("end", i64::MAX)?);
     if end < start {
-        return Err(ApiError::bad_data("invalid parameter \"end\": end timestamp must not be before start timestamp"));
+        return Err(ApiError::bad_data(
+            "invalid parameter \"end\": end timestamp must not be before start timestamp",
+        ));
     }
     let expr = parse(&ask)?;
     let selectors = sextant_promql::extract_selectors(&expr);
     let dataset = querier.dataset(&ask.tenants).await?;
     let mut found = BTreeMap::new();
     for matchers in selectors {
-        let selection = Selection { matchers: matchers.to_vec(), start, end, limits: SelectLimits::default() };
+        let selection =
+            Selection { matchers: matchers.to_vec(), start, end, limits: SelectLimits::default() };
         for series in dataset.exemplars(&selection).await? {
             found.insert(series.labels.clone(), series);
         }
@@ -335,7 +352,8 @@ async fn format_query(_: Querier, ask: Ask) -> Answer {
 
 async fn parse_query(_: Querier, ask: Ask) -> Answer {
     let tree = sextant_promql::to_json(&parse(&ask)?);
-    let data = serde_json::to_string(&tree).map_err(|e| ApiError::new(ErrorClass::Internal, e.to_string()))?;
+    let data =
+        serde_json::to_string(&tree).map_err(|e| ApiError::new(ErrorClass::Internal, e.to_string()))?;
     Ok(success(&data, &[], &[]))
 }
 

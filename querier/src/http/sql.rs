@@ -44,18 +44,23 @@ impl Format {
             "json" => Ok(Self::Json),
             "csv" => Ok(Self::Csv),
             "arrow" => Ok(Self::Arrow),
-            other => Err(ApiError::bad_data(format!("invalid parameter \"format\": {other:?} is not json, csv or arrow"))),
+            other => Err(ApiError::bad_data(format!(
+                "invalid parameter \"format\": {other:?} is not json, csv or arrow"
+            ))),
         }
     }
 
     fn from_accept(headers: &HeaderMap) -> Self {
         let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("");
-        let mut kinds = accept.split(',').filter_map(|part| match part.split(';').next().unwrap_or("").trim() {
-            "text/csv" => Some(Self::Csv),
-            "application/vnd.apache.arrow.stream" | "application/vnd.apache.arrow.file" => Some(Self::Arrow),
-            "application/json" => Some(Self::Json),
-            _ => None,
-        });
+        let mut kinds =
+            accept.split(',').filter_map(|part| match part.split(';').next().unwrap_or("").trim() {
+                "text/csv" => Some(Self::Csv),
+                "application/vnd.apache.arrow.stream" | "application/vnd.apache.arrow.file" => {
+                    Some(Self::Arrow)
+                }
+                "application/json" => Some(Self::Json),
+                _ => None,
+            });
         kinds.next().unwrap_or(Self::Json)
     }
 
@@ -161,8 +166,9 @@ fn csv_columns(batch: &RecordBatch) -> Result<RecordBatch, arrow_schema::ArrowEr
         if field.data_type().is_nested() {
             let options = arrow_cast::display::FormatOptions::default();
             let formatter = arrow_cast::display::ArrayFormatter::try_new(column, &options)?;
-            let texts: StringArray =
-                (0..column.len()).map(|i| (!column.is_null(i)).then(|| formatter.value(i).to_string())).collect();
+            let texts: StringArray = (0..column.len())
+                .map(|i| (!column.is_null(i)).then(|| formatter.value(i).to_string()))
+                .collect();
             fields.push(Field::new(field.name(), DataType::Utf8, true));
             columns.push(std::sync::Arc::new(texts));
         } else {

@@ -13,8 +13,8 @@
 use std::sync::{Arc, LazyLock};
 
 use arrow_array::{
-    Array, ArrayRef, BinaryArray, BooleanArray, Float64Array, Int64Array, ListArray, RecordBatch, StringArray, UInt32Array,
-    UInt64Array, builder::BinaryBuilder,
+    Array, ArrayRef, BinaryArray, BooleanArray, Float64Array, Int64Array, ListArray, RecordBatch,
+    StringArray, UInt32Array, UInt64Array, builder::BinaryBuilder,
 };
 use arrow_buffer::{OffsetBuffer, ScalarBuffer};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
@@ -142,7 +142,8 @@ pub fn to_batch(value: Value, table: &LabelTable) -> Result<RecordBatch, QueryEr
             }
             let h_time = Int64Array::from_iter_values(set.h.iter().map(|h| h.t));
             let h_start = Int64Array::from_iter_values(set.h.iter().map(|h| h.start));
-            let drop: BooleanArray = (0..n).map(|i| Some(drop_name.get(i).copied().unwrap_or(false))).collect();
+            let drop: BooleanArray =
+                (0..n).map(|i| Some(drop_name.get(i).copied().unwrap_or(false))).collect();
             (
                 SERIES.clone(),
                 vec![
@@ -186,9 +187,10 @@ pub fn to_batch(value: Value, table: &LabelTable) -> Result<RecordBatch, QueryEr
                 ],
             )
         }
-        Value::Scalar(s) => {
-            (SCALAR.clone(), vec![list(even_offsets(1, s.values.len()), Arc::new(Float64Array::from(s.values)))])
-        }
+        Value::Scalar(s) => (
+            SCALAR.clone(),
+            vec![list(even_offsets(1, s.values.len()), Arc::new(Float64Array::from(s.values)))],
+        ),
         Value::String(s) => (STRING.clone(), vec![Arc::new(StringArray::from(vec![s.as_ref()]))]),
     };
     RecordBatch::try_new(schema, columns).map_err(|e| internal(&e.to_string()))
@@ -199,12 +201,16 @@ fn column<'a, T: 'static>(batch: &'a RecordBatch, i: usize) -> Result<&'a T, Que
 }
 
 /// The items of a list column from the first row's to the last row's, and the offsets of the rows within them.
-fn items<'a, T: 'static>(batch: &'a RecordBatch, i: usize) -> Result<(Vec<u32>, usize, usize, &'a T), QueryError> {
+fn items<'a, T: 'static>(
+    batch: &'a RecordBatch,
+    i: usize,
+) -> Result<(Vec<u32>, usize, usize, &'a T), QueryError> {
     let list: &ListArray = column(batch, i)?;
     let offsets = list.value_offsets();
     let (from, to) = (offsets[0] as usize, offsets[offsets.len() - 1] as usize);
     let relative = offsets.iter().map(|&o| o as u32 - from as u32).collect();
-    let values = list.values().as_any().downcast_ref::<T>().ok_or_else(|| internal("list items of another type"))?;
+    let values =
+        list.values().as_any().downcast_ref::<T>().ok_or_else(|| internal("list items of another type"))?;
     Ok((relative, from, to, values))
 }
 
@@ -214,7 +220,12 @@ fn take<T: arrow_buffer::ArrowNativeType>(buffer: &ScalarBuffer<T>, from: usize,
 }
 
 /// A batch as a value; `steps` is the grid of the node that made it.
-pub fn from_batch(batch: &RecordBatch, kind: ValueKind, steps: Steps, table: &LabelTable) -> Result<Value, QueryError> {
+pub fn from_batch(
+    batch: &RecordBatch,
+    kind: ValueKind,
+    steps: Steps,
+    table: &LabelTable,
+) -> Result<Value, QueryError> {
     Ok(match kind {
         ValueKind::Series => {
             let ids: &UInt32Array = column(batch, 0)?;
@@ -226,7 +237,13 @@ pub fn from_batch(batch: &RecordBatch, kind: ValueKind, steps: Steps, table: &La
             let (_, _, _, h_start) = items::<Int64Array>(batch, 6)?;
             let (_, _, _, encoded) = items::<BinaryArray>(batch, 7)?;
             let h = (h_from..h_to)
-                .map(|i| Ok(HistogramSample { t: h_time.value(i), start: h_start.value(i), h: decode(encoded.value(i))? }))
+                .map(|i| {
+                    Ok(HistogramSample {
+                        t: h_time.value(i),
+                        start: h_start.value(i),
+                        h: decode(encoded.value(i))?,
+                    })
+                })
                 .collect::<Result<Vec<_>, QueryError>>()?;
             let set = SeriesSet {
                 labels: table.get(ids.values())?,
@@ -365,7 +382,8 @@ mod tests {
         }
         let batch = to_batch(Value::Series(RawSeries::new(set.clone())), &table).unwrap();
         for (from, len) in [(0, 3), (1, 2), (2, 1)] {
-            let back = from_batch(&batch.slice(from, len), ValueKind::Series, Steps::instant(0), &table).unwrap();
+            let back =
+                from_batch(&batch.slice(from, len), ValueKind::Series, Steps::instant(0), &table).unwrap();
             let Value::Series(raw) = back else { panic!() };
             assert_eq!(raw.set.len(), len);
             for i in 0..len {
@@ -381,7 +399,10 @@ mod tests {
         block.set_float(0, 70, 2.0);
         block.set_histogram(1, 3, Arc::new(h));
         let batch = to_batch(Value::Vector(block.clone()), &table).unwrap();
-        let Value::Vector(b) = from_batch(&batch.slice(1, 1), ValueKind::Vector, steps, &table).unwrap() else { panic!() };
+        let Value::Vector(b) = from_batch(&batch.slice(1, 1), ValueKind::Vector, steps, &table).unwrap()
+        else {
+            panic!()
+        };
         assert_eq!(b.labels, [set.labels[1].clone()]);
         assert!(b.row(0).histogram(3).is_some());
     }

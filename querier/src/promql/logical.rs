@@ -20,8 +20,6 @@ use super::{batch::ValueKind, state::QueryState};
 pub struct PromNode {
     /// The operator.
     pub node: Arc<Node>,
-    /// What it gives.
-    pub kind: ValueKind,
     /// The query it belongs to.
     pub state: Arc<QueryState>,
     inputs: Vec<LogicalPlan>,
@@ -31,7 +29,7 @@ pub struct PromNode {
 /// What kind of value a node gives.
 pub fn kind_of(node: &Node) -> ValueKind {
     match &node.operator {
-        Operator::Select(_) | Operator::Subquery(_) => ValueKind::Series,
+        _ if node.gives_series() => ValueKind::Series,
         Operator::Text(_) => ValueKind::String,
         Operator::Broadcast => node.children.first().map_or(ValueKind::Vector, |c| kind_of(c)),
         _ if node.gives_scalar() => ValueKind::Scalar,
@@ -44,14 +42,16 @@ pub fn logical_plan(node: &Arc<Node>, state: &Arc<QueryState>) -> Result<Logical
     let inputs = node.children.iter().map(|c| logical_plan(c, state)).collect::<Result<Vec<_>>>()?;
     let kind = kind_of(node);
     let schema = Arc::new(DFSchema::try_from(kind.schema().as_ref().clone())?);
-    let node = PromNode { node: node.clone(), kind, state: state.clone(), inputs, schema };
+    let node = PromNode { node: node.clone(), state: state.clone(), inputs, schema };
     Ok(LogicalPlan::Extension(Extension { node: Arc::new(node) }))
 }
 
 impl PartialEq for PromNode {
     /// Operators are compared by identity: two of one text may belong to two queries.
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.node, &other.node) && Arc::ptr_eq(&self.state, &other.state) && self.inputs == other.inputs
+        Arc::ptr_eq(&self.node, &other.node)
+            && Arc::ptr_eq(&self.state, &other.state)
+            && self.inputs == other.inputs
     }
 }
 

@@ -10,8 +10,8 @@ use std::{fmt, sync::Arc};
 use arrow_array::{Array, ListArray, RecordBatch};
 use async_trait::async_trait;
 use datafusion::{
-    common::{Result, tree_node::TreeNodeRecursion},
     catalog::Session,
+    common::{Result, tree_node::TreeNodeRecursion},
     execution::{SendableRecordBatchStream, TaskContext},
     logical_expr::{LogicalPlan, UserDefinedLogicalNode, physical_planning_context::PhysicalPlanningContext},
     physical_expr::{EquivalenceProperties, Partitioning, PhysicalExpr},
@@ -83,8 +83,9 @@ impl PromExec {
     fn input(&self, i: usize, context: &Arc<TaskContext>) -> Result<Input> {
         let plan = &self.children[i];
         let child = &self.node.children[i];
-        let streams =
-            (0..partition_count(plan)).map(|p| plan.execute(p, context.clone())).collect::<Result<Vec<_>>>()?;
+        let streams = (0..partition_count(plan))
+            .map(|p| plan.execute(p, context.clone()))
+            .collect::<Result<Vec<_>>>()?;
         Ok(Input { streams, node: child.clone(), kind: kind_of(child), state: self.state.clone() })
     }
 }
@@ -139,7 +140,12 @@ fn held(value: &Value) -> usize {
 }
 
 /// Applies an operator and keeps the sample budget.
-fn apply(node: &Node, state: &QueryState, inputs: Vec<Value>, released: usize) -> Result<RecordBatch, QueryError> {
+fn apply(
+    node: &Node,
+    state: &QueryState,
+    inputs: Vec<Value>,
+    released: usize,
+) -> Result<RecordBatch, QueryError> {
     let value = node.apply(inputs, &state.context)?;
     emit(state, value, released)
 }
@@ -158,7 +164,12 @@ impl fmt::Debug for PromExec {
 
 impl DisplayAs for PromExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PromExec: {}, partitions={}", self.node.describe(), self.properties.partitioning.partition_count())
+        write!(
+            f,
+            "PromExec: {}, partitions={}",
+            self.node.describe(),
+            self.properties.partitioning.partition_count()
+        )
     }
 }
 
@@ -186,7 +197,10 @@ impl ExecutionPlan for PromExec {
         Ok(TreeNodeRecursion::Continue)
     }
 
-    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+    fn with_new_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
         let partitions = self.properties.partitioning.partition_count();
         Ok(Arc::new(Self::new(self.node.clone(), self.state.clone(), children, partitions)))
     }
@@ -205,7 +219,8 @@ impl ExecutionPlan for PromExec {
             Split::Leaf => stream::once(async move { apply(&node, &state, Vec::new(), 0) }).boxed(),
             Split::PerSeries => {
                 let input = self.children[0].execute(partition, context.clone())?;
-                let others = (1..self.children.len()).map(|i| self.input(i, &context)).collect::<Result<Vec<_>>>()?;
+                let others =
+                    (1..self.children.len()).map(|i| self.input(i, &context)).collect::<Result<Vec<_>>>()?;
                 per_series(node, state, input, others, self.others.clone()).boxed()
             }
             Split::Partial => {
@@ -245,11 +260,14 @@ async fn leaf_chunks(
     let batch = state.leaf(select).await?;
     let rows = batch.num_rows();
     let (from, to) = (rows * partition / partitions, rows * (partition + 1) / partitions);
-    let offsets = |column: usize| batch.column(column).as_any().downcast_ref::<ListArray>().map(|l| l.value_offsets().to_vec());
+    let offsets = |column: usize| {
+        batch.column(column).as_any().downcast_ref::<ListArray>().map(|l| l.value_offsets().to_vec())
+    };
     let (Some(floats), Some(histograms)) = (offsets(2), offsets(5)) else {
         return Err(QueryError::Internal("a leaf's batch has other columns".into()));
     };
-    let samples = |a: usize, b: usize| (floats[b] - floats[a] + (histograms[b] - histograms[a]) * 16) as usize;
+    let samples =
+        |a: usize, b: usize| (floats[b] - floats[a] + (histograms[b] - histograms[a]) * 16) as usize;
     let mut chunks = Vec::new();
     let mut begin = from;
     for row in from..to {
@@ -279,25 +297,28 @@ fn per_series(
     };
     // The input is read only once the scalars are there.
     let ready = stream::once(scalars).map_ok(Arc::new);
-    stream::try_unfold((Some(ready.boxed()), input, None::<Arc<Vec<Value>>>), move |(first, mut input, scalars)| {
-        let (node, state, child) = (node.clone(), state.clone(), child.clone());
-        async move {
-            let scalars = match (scalars, first) {
-                (Some(s), _) => s,
-                (None, Some(mut first)) => match first.try_next().await? {
-                    Some(s) => s,
-                    None => return Ok(None),
-                },
-                (None, None) => return Ok(None),
-            };
-            let Some(batch) = input.try_next().await? else { return Ok(None) };
-            let value = from_batch(&batch, kind, child.steps, &state.labels)?;
-            let released = held(&value);
-            let inputs = std::iter::once(value).chain(scalars.iter().cloned()).collect();
-            let out = apply(&node, &state, inputs, released)?;
-            Ok(Some((out, (None, input, Some(scalars)))))
-        }
-    })
+    stream::try_unfold(
+        (Some(ready.boxed()), input, None::<Arc<Vec<Value>>>),
+        move |(first, mut input, scalars)| {
+            let (node, state, child) = (node.clone(), state.clone(), child.clone());
+            async move {
+                let scalars = match (scalars, first) {
+                    (Some(s), _) => s,
+                    (None, Some(mut first)) => match first.try_next().await? {
+                        Some(s) => s,
+                        None => return Ok(None),
+                    },
+                    (None, None) => return Ok(None),
+                };
+                let Some(batch) = input.try_next().await? else { return Ok(None) };
+                let value = from_batch(&batch, kind, child.steps, &state.labels)?;
+                let released = held(&value);
+                let inputs = std::iter::once(value).chain(scalars.iter().cloned()).collect();
+                let out = apply(&node, &state, inputs, released)?;
+                Ok(Some((out, (None, input, Some(scalars)))))
+            }
+        },
+    )
 }
 
 /// A partial result per partition, merged in order.

@@ -47,31 +47,39 @@ impl ScanFilter {
 
     fn take(&mut self, names: &dyn ColumnNames, expr: &Expr) -> bool {
         match expr {
-            Expr::BinaryExpr(BinaryExpr { left, op: Operator::And, right }) => self.take(names, left) && self.take(names, right),
+            Expr::BinaryExpr(BinaryExpr { left, op: Operator::And, right }) => {
+                self.take(names, left) && self.take(names, right)
+            }
             Expr::BinaryExpr(BinaryExpr { left, op, right }) => match (&**left, &**right) {
                 (Expr::Column(c), Expr::Literal(v, _)) => self.compare(names, &c.name, *op, v),
-                (Expr::Literal(v, _), Expr::Column(c)) => op.swap().is_some_and(|op| self.compare(names, &c.name, op, v)),
+                (Expr::Literal(v, _), Expr::Column(c)) => {
+                    op.swap().is_some_and(|op| self.compare(names, &c.name, op, v))
+                }
                 _ => false,
             },
             Expr::Between(b) if !b.negated => match (&*b.expr, &*b.low, &*b.high) {
                 (Expr::Column(c), Expr::Literal(low, _), Expr::Literal(high, _)) => {
-                    self.compare(names, &c.name, Operator::GtEq, low) && self.compare(names, &c.name, Operator::LtEq, high)
+                    self.compare(names, &c.name, Operator::GtEq, low)
+                        && self.compare(names, &c.name, Operator::LtEq, high)
                 }
                 _ => false,
             },
             Expr::InList(InList { expr, list, negated }) => self.in_list(names, expr, list, *negated),
             Expr::IsNull(e) => self.null(names, e, MatchOp::Equal),
             Expr::IsNotNull(e) => self.null(names, e, MatchOp::NotEqual),
-            Expr::Like(l) if !l.case_insensitive && l.escape_char.is_none() => match (&*l.expr, &*l.pattern) {
-                (Expr::Column(c), Expr::Literal(p, _)) => match (names.label_of(&c.name), text(p)) {
-                    (Some(label), Some(pattern)) => {
-                        let op = if l.negated { MatchOp::NotRegex } else { MatchOp::Regex };
-                        self.matcher(&label, op, &like_to_regex(&pattern)) && self.matcher(&label, MatchOp::NotEqual, "")
-                    }
+            Expr::Like(l) if !l.case_insensitive && l.escape_char.is_none() => {
+                match (&*l.expr, &*l.pattern) {
+                    (Expr::Column(c), Expr::Literal(p, _)) => match (names.label_of(&c.name), text(p)) {
+                        (Some(label), Some(pattern)) => {
+                            let op = if l.negated { MatchOp::NotRegex } else { MatchOp::Regex };
+                            self.matcher(&label, op, &like_to_regex(&pattern))
+                                && self.matcher(&label, MatchOp::NotEqual, "")
+                        }
+                        _ => false,
+                    },
                     _ => false,
-                },
-                _ => false,
-            },
+                }
+            }
             _ => false,
         }
     }
@@ -109,10 +117,13 @@ impl ScanFilter {
         let (Some(label), Some(value)) = (names.label_of(column), text(value)) else { return false };
         match op {
             Operator::Eq if !value.is_empty() => self.matcher(&label, MatchOp::Equal, &value),
-            Operator::NotEq => self.matcher(&label, MatchOp::NotEqual, &value) && self.matcher(&label, MatchOp::NotEqual, ""),
+            Operator::NotEq => {
+                self.matcher(&label, MatchOp::NotEqual, &value) && self.matcher(&label, MatchOp::NotEqual, "")
+            }
             Operator::RegexMatch | Operator::RegexNotMatch => {
                 let op = if op == Operator::RegexMatch { MatchOp::Regex } else { MatchOp::NotRegex };
-                self.matcher(&label, op, &format!("(?s:.*)(?:{value})(?s:.*)")) && self.matcher(&label, MatchOp::NotEqual, "")
+                self.matcher(&label, op, &format!("(?s:.*)(?:{value})(?s:.*)"))
+                    && self.matcher(&label, MatchOp::NotEqual, "")
             }
             _ => false,
         }
@@ -127,7 +138,9 @@ impl ScanFilter {
                 self.end = self.end.min(floor);
             }
             Operator::Gt => self.start = self.start.max(floor.saturating_add(1)),
-            Operator::GtEq => self.start = self.start.max(if whole { floor } else { floor.saturating_add(1) }),
+            Operator::GtEq => {
+                self.start = self.start.max(if whole { floor } else { floor.saturating_add(1) })
+            }
             Operator::Lt => self.end = self.end.min(if whole { floor.saturating_sub(1) } else { floor }),
             Operator::LtEq => self.end = self.end.min(floor),
             _ => return false,
@@ -138,7 +151,9 @@ impl ScanFilter {
 
 fn text(value: &ScalarValue) -> Option<String> {
     match value {
-        ScalarValue::Utf8(Some(s)) | ScalarValue::LargeUtf8(Some(s)) | ScalarValue::Utf8View(Some(s)) => Some(s.clone()),
+        ScalarValue::Utf8(Some(s)) | ScalarValue::LargeUtf8(Some(s)) | ScalarValue::Utf8View(Some(s)) => {
+            Some(s.clone())
+        }
         ScalarValue::Dictionary(_, v) => text(v),
         _ => None,
     }
@@ -149,7 +164,9 @@ fn millis(value: &ScalarValue) -> Option<(i64, bool)> {
         ScalarValue::TimestampSecond(Some(v), _) => (v.checked_mul(1000)?, true),
         ScalarValue::TimestampMillisecond(Some(v), _) => (*v, true),
         ScalarValue::TimestampMicrosecond(Some(v), _) => (v.div_euclid(1000), v.rem_euclid(1000) == 0),
-        ScalarValue::TimestampNanosecond(Some(v), _) => (v.div_euclid(1_000_000), v.rem_euclid(1_000_000) == 0),
+        ScalarValue::TimestampNanosecond(Some(v), _) => {
+            (v.div_euclid(1_000_000), v.rem_euclid(1_000_000) == 0)
+        }
         _ => return None,
     })
 }
@@ -209,7 +226,8 @@ mod tests {
     #[test]
     fn labels_and_times_reach_the_scan() {
         let ms = |v| lit(ScalarValue::TimestampMillisecond(Some(v), Some("UTC".into())));
-        let f = push(col("name").eq(lit("up")).and(col("time").gt(ms(5))).and(col("time").lt_eq(ms(9)))).unwrap();
+        let f =
+            push(col("name").eq(lit("up")).and(col("time").gt(ms(5))).and(col("time").lt_eq(ms(9)))).unwrap();
         assert_eq!((f.start, f.end, f.matchers[0].to_string().as_str()), (6, 9, "__name__=\"up\""));
         let f = push(col("pod").not_eq(lit("a"))).unwrap();
         assert!(!f.matchers.iter().all(|m| m.matches("")) && f.matchers.iter().all(|m| m.matches("b")));

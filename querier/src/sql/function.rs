@@ -13,7 +13,7 @@ use datafusion::{
     physical_plan::ExecutionPlan,
 };
 use sextant_model::{HistogramSample, NO_START, SeriesBuf, SeriesSet, TenantId};
-use sextant_promql_eval::{Cell, CancelFlag, QueryKind, QueryResult};
+use sextant_promql_eval::{CancelFlag, Cell, QueryKind, QueryResult};
 
 use super::{rows::sample_batches, tables::TableColumns};
 use crate::{
@@ -70,7 +70,8 @@ impl TableFunctionImpl for PromqlFunction {
 
 /// An argument as a constant: arithmetic, casts and `now()` are worked out.
 fn literal(expr: &Expr) -> Result<ScalarValue> {
-    let context = SimplifyContext::builder().with_query_execution_start_time(Some(chrono::Utc::now())).build();
+    let context =
+        SimplifyContext::builder().with_query_execution_start_time(Some(chrono::Utc::now())).build();
     match ExprSimplifier::new(context).simplify(expr.clone())? {
         Expr::Literal(value, _) => Ok(value),
         other => plan_err!("promql(): {other} is not a constant"),
@@ -79,7 +80,9 @@ fn literal(expr: &Expr) -> Result<ScalarValue> {
 
 fn text(value: &ScalarValue) -> Option<String> {
     match value {
-        ScalarValue::Utf8(Some(s)) | ScalarValue::LargeUtf8(Some(s)) | ScalarValue::Utf8View(Some(s)) => Some(s.clone()),
+        ScalarValue::Utf8(Some(s)) | ScalarValue::LargeUtf8(Some(s)) | ScalarValue::Utf8View(Some(s)) => {
+            Some(s.clone())
+        }
         _ => None,
     }
 }
@@ -115,7 +118,9 @@ fn span(value: &ScalarValue) -> Result<i64> {
         ScalarValue::IntervalMonthDayNano(Some(i)) if i.months == 0 => {
             Ok(i64::from(i.days) * 86_400_000 + i.nanoseconds / 1_000_000)
         }
-        ScalarValue::IntervalDayTime(Some(i)) => Ok(i64::from(i.days) * 86_400_000 + i64::from(i.milliseconds)),
+        ScalarValue::IntervalDayTime(Some(i)) => {
+            Ok(i64::from(i.days) * 86_400_000 + i64::from(i.milliseconds))
+        }
         other => plan_err!("promql(): {other} is not a duration"),
     }
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use arrow_array::{
-    ArrayRef, BooleanArray, DictionaryArray, Float64Array, Int32Array, ListArray, MapArray, RecordBatch, RecordBatchOptions,
-    StringArray, StructArray, TimestampMillisecondArray, builder::StringBuilder,
+    ArrayRef, BooleanArray, DictionaryArray, Float64Array, Int32Array, ListArray, MapArray, RecordBatch,
+    RecordBatchOptions, StringArray, StructArray, TimestampMillisecondArray, builder::StringBuilder,
 };
 use arrow_buffer::{NullBuffer, OffsetBuffer};
 use arrow_schema::{DataType, Field, SchemaRef};
@@ -17,7 +17,11 @@ use crate::error::QueryError;
 const BATCH_ROWS: usize = 16_384;
 
 /// The samples of a set, a row each, in order of series and time.
-pub fn sample_batches(set: &SeriesSet, columns: &[Column], schema: &SchemaRef) -> Result<Vec<RecordBatch>, QueryError> {
+pub fn sample_batches(
+    set: &SeriesSet,
+    columns: &[Column],
+    schema: &SchemaRef,
+) -> Result<Vec<RecordBatch>, QueryError> {
     let mut batches = Vec::new();
     let mut from = 0;
     while from < set.len() {
@@ -64,7 +68,8 @@ fn sample_batch(
 /// A batch, also of no column.
 pub fn batch(schema: &SchemaRef, arrays: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch, QueryError> {
     let options = RecordBatchOptions::new().with_row_count(Some(rows));
-    RecordBatch::try_new_with_options(schema.clone(), arrays, &options).map_err(|e| QueryError::Internal(e.to_string()))
+    RecordBatch::try_new_with_options(schema.clone(), arrays, &options)
+        .map_err(|e| QueryError::Internal(e.to_string()))
 }
 
 struct RowRef<'a> {
@@ -86,7 +91,12 @@ fn rows_of(set: &SeriesSet, i: usize) -> Vec<RowRef<'_>> {
         .iter()
         .zip(v)
         .enumerate()
-        .map(|(k, (&t, &v))| RowRef { t, start: starts.get(k).copied().unwrap_or(NO_START), v: Some(v), h: None })
+        .map(|(k, (&t, &v))| RowRef {
+            t,
+            start: starts.get(k).copied().unwrap_or(NO_START),
+            v: Some(v),
+            h: None,
+        })
         .collect();
     let histograms = set.histograms(i);
     if !histograms.is_empty() {
@@ -102,7 +112,12 @@ pub fn time_array(times: impl Iterator<Item = i64>) -> ArrayRef {
 }
 
 /// A column that has one value per series, repeated `counts` times.
-pub fn series_column(set: &SeriesSet, column: &Column, series: &[usize], counts: &[usize]) -> Result<ArrayRef, QueryError> {
+pub fn series_column(
+    set: &SeriesSet,
+    column: &Column,
+    series: &[usize],
+    counts: &[usize],
+) -> Result<ArrayRef, QueryError> {
     match column {
         Column::Name => Ok(label_array(set, METRIC_NAME, series, counts)),
         Column::Label(name) => Ok(label_array(set, name, series, counts)),

@@ -212,14 +212,16 @@ impl Scan {
             matchers.push(Matcher::equal(METRIC_NAME, name));
         }
         if matchers.iter().all(Matcher::matches_empty) {
-            let any = Matcher::new(METRIC_NAME, MatchOp::NotEqual, "").map_err(|e| QueryError::BadRequest(e.to_string()))?;
+            let any = Matcher::new(METRIC_NAME, MatchOp::NotEqual, "")
+                .map_err(|e| QueryError::BadRequest(e.to_string()))?;
             matchers.push(any);
         }
         Ok(Selection { matchers, start: self.filter.start, end: self.filter.end, limits: self.limits })
     }
 
     async fn metric_names(&self) -> Result<(Vec<String>, FamilyMetadata), QueryError> {
-        let wants_metadata = self.columns.iter().any(|c| matches!(c, Column::Type | Column::Unit | Column::Help));
+        let wants_metadata =
+            self.columns.iter().any(|c| matches!(c, Column::Type | Column::Unit | Column::Help));
         let metadata = if wants_metadata {
             let mut by_name = FamilyMetadata::new();
             for entry in self.dataset.metadata().await? {
@@ -233,7 +235,11 @@ impl Scan {
         Ok((names, metadata))
     }
 
-    async fn read(&self, name: String, metadata: &FamilyMetadata) -> Result<(usize, Vec<RecordBatch>), QueryError> {
+    async fn read(
+        &self,
+        name: String,
+        metadata: &FamilyMetadata,
+    ) -> Result<(usize, Vec<RecordBatch>), QueryError> {
         let set = self.dataset.select(&self.selection(Some(&name))?).await?;
         let batches = match self.kind {
             TableKind::Metrics => vec![self.series_rows(&set, &name, metadata)?],
@@ -242,12 +248,18 @@ impl Scan {
         Ok((set.len(), batches))
     }
 
-    fn series_rows(&self, set: &SeriesSet, name: &str, metadata: &FamilyMetadata) -> Result<RecordBatch, QueryError> {
+    fn series_rows(
+        &self,
+        set: &SeriesSet,
+        name: &str,
+        metadata: &FamilyMetadata,
+    ) -> Result<RecordBatch, QueryError> {
         let family = family_metadata(name, metadata);
         let times = |i: usize| {
             let floats = set.floats(i).0;
             let hists = set.histograms(i);
-            let first = floats.first().copied().into_iter().chain(hists.first().map(|h| h.t)).min().unwrap_or(0);
+            let first =
+                floats.first().copied().into_iter().chain(hists.first().map(|h| h.t)).min().unwrap_or(0);
             let last = floats.last().copied().into_iter().chain(hists.last().map(|h| h.t)).max().unwrap_or(0);
             (first, last, (floats.len() + hists.len()) as u64)
         };
@@ -266,7 +278,9 @@ impl Scan {
                     Column::Help => constant(family.map(|m| m.metadata.help.as_str())),
                     Column::FirstTime => time_array(series.iter().map(|&i| times(i).0)),
                     Column::LastTime => time_array(series.iter().map(|&i| times(i).1)),
-                    Column::SampleCount => Arc::new(UInt64Array::from_iter_values(series.iter().map(|&i| times(i).2))),
+                    Column::SampleCount => {
+                        Arc::new(UInt64Array::from_iter_values(series.iter().map(|&i| times(i).2)))
+                    }
                     other => series_column(set, other, &series, &vec![1; set.len()])?,
                 })
             })

@@ -122,9 +122,10 @@ impl Column {
             Self::Value => DataType::Float64,
             Self::Histogram => DataType::Struct(histogram_fields()),
             Self::SampleCount => DataType::UInt64,
-            Self::Labels => {
-                DataType::Map(Arc::new(Field::new("entries", DataType::Struct(map_entry_fields()), false)), false)
-            }
+            Self::Labels => DataType::Map(
+                Arc::new(Field::new("entries", DataType::Struct(map_entry_fields()), false)),
+                false,
+            ),
         }
     }
 
@@ -165,7 +166,8 @@ impl TableColumns {
             }
             named.push((column, Column::Label(label.clone())));
         }
-        let fields: Vec<Field> = named.iter().map(|(n, c)| Field::new(n, c.data_type(), c.nullable())).collect();
+        let fields: Vec<Field> =
+            named.iter().map(|(n, c)| Field::new(n, c.data_type(), c.nullable())).collect();
         let by_name = named.iter().enumerate().map(|(i, (n, _))| (n.clone(), i)).collect();
         let columns = named.into_iter().map(|(_, c)| c).collect();
         Self { kind, columns, schema: Arc::new(Schema::new(fields)), by_name }
@@ -250,4 +252,3 @@ impl TableProvider for SeriesTable {
             .collect())
     }
 }
-

@@ -19,7 +19,9 @@ impl Listen {
         if text == "off" {
             return Ok(Self::Off);
         }
-        let text = text.strip_prefix("localhost:").map_or_else(|| text.to_owned(), |port| format!("127.0.0.1:{port}"));
+        let text = text
+            .strip_prefix("localhost:")
+            .map_or_else(|| text.to_owned(), |port| format!("127.0.0.1:{port}"));
         text.parse().map(Self::At).map_err(|_| format!("{text:?} is neither IP:PORT nor `off`"))
     }
 }
@@ -30,7 +32,9 @@ pub fn check(kind: Kind, value: &str) -> Result<(), String> {
         Kind::Text | Kind::Secret => Ok(()),
         Kind::Bool if matches!(value, "true" | "false") => Ok(()),
         Kind::Bool => Err(format!("{value:?} is neither true nor false")),
-        Kind::Integer => value.parse::<u64>().map(drop).map_err(|_| format!("{value:?} is not a whole number")),
+        Kind::Integer => {
+            value.parse::<u64>().map(drop).map_err(|_| format!("{value:?} is not a whole number"))
+        }
         Kind::Duration => parse_duration(value).map(drop),
         Kind::Bytes => parse_bytes(value).map(drop),
         Kind::Listen => Listen::parse(value).map(drop),
@@ -54,7 +58,9 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
         "KiB" => 1 << 10,
         "MiB" => 1 << 20,
         "GiB" => 1 << 30,
-        other => return Err(format!("{text:?}: unknown unit {other:?}; units are KB, MB, GB, KiB, MiB, GiB")),
+        other => {
+            return Err(format!("{text:?}: unknown unit {other:?}; units are KB, MB, GB, KiB, MiB, GiB"));
+        }
     };
     number.checked_mul(unit).ok_or_else(|| format!("{text:?} is too large"))
 }

@@ -36,7 +36,6 @@ impl GridGroup {
         objects: &Objects,
         opened: &Opened,
         group: usize,
-        fill_cache: bool,
         stats: &ReadStats,
     ) -> Result<Arc<Self>> {
         let key = CacheKey::Grid(objects.meta().id, group as u32);
@@ -48,10 +47,8 @@ impl GridGroup {
         let bad = |e: String| objects.nonsense(names::GRID, e);
         let batch = decode_group(object, &opened.grid, None, group, None, None).map_err(bad)?;
         let parsed = Arc::new(Self::of(&batch).ok_or_else(|| bad("unexpected columns".into()))?);
-        if fill_cache {
-            let bytes = (parsed.offsets.len() + parsed.times.len()) * 8;
-            objects.cache().put_parsed(key, parsed.clone(), bytes);
-        }
+        let bytes = (parsed.offsets.len() + parsed.times.len()) * 8;
+        objects.cache().put_parsed(key, parsed.clone(), bytes);
         Ok(parsed)
     }
 

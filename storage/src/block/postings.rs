@@ -141,8 +141,7 @@ impl Postings<'_> {
             if group == self.opened.series.num_row_groups() {
                 break;
             }
-            let rows =
-                SeriesGroup::load(self.objects, self.opened, group, self.fill_cache, self.stats).await?;
+            let rows = SeriesGroup::load(self.objects, self.opened, group, self.stats).await?;
             let mut keep = vec![true; rows.len()];
             for m in matchers {
                 let verdicts = rows.matching(m);

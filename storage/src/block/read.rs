@@ -151,8 +151,8 @@ impl BlockReader {
         self.postings(select, stats).select(&select.matchers).await
     }
 
-    async fn group(&self, group: usize, fill_cache: bool, stats: &ReadStats) -> Result<Arc<SeriesGroup>> {
-        SeriesGroup::load(&self.objects, &self.opened, group, fill_cache, stats).await
+    async fn group(&self, group: usize, stats: &ReadStats) -> Result<Arc<SeriesGroup>> {
+        SeriesGroup::load(&self.objects, &self.opened, group, stats).await
     }
 
     /// The rows of series that may have a sample in the range, in order of labels, and the row groups they are in.
@@ -171,7 +171,7 @@ impl BlockReader {
             if first == end || ids.range_cardinality(first..end) == 0 {
                 continue;
             }
-            let table = self.group(group, select.hints.fill_cache, stats).await?;
+            let table = self.group(group, stats).await?;
             for id in ids.range(first..end) {
                 let row = (id - first) as usize;
                 let (min, max) = table.bounds(row);

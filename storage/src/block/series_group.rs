@@ -59,7 +59,6 @@ impl SeriesGroup {
         objects: &Objects,
         opened: &Opened,
         group: usize,
-        fill_cache: bool,
         stats: &ReadStats,
     ) -> Result<Arc<Self>> {
         let key = CacheKey::Series(objects.meta().id, group as u32);
@@ -74,9 +73,7 @@ impl SeriesGroup {
         let batch = decode_group(object, &opened.series, Some(schema), group, None, None).map_err(bad)?;
         let bytes = batch.get_array_memory_size();
         let parsed = Arc::new(Self::of(&batch).ok_or_else(|| bad("unexpected columns".into()))?);
-        if fill_cache {
-            objects.cache().put_parsed(key, parsed.clone(), bytes);
-        }
+        objects.cache().put_parsed(key, parsed.clone(), bytes);
         Ok(parsed)
     }
 

@@ -35,7 +35,8 @@ pub struct SelectHints {
     pub samples: bool,
     /// Start timestamps.
     pub start_timestamps: bool,
-    /// Keep what is read in the cache; off for reads of whole blocks, which would drive everything else out.
+    /// Keep chunks that are read in the cache; off for reads of whole blocks, which would drive everything else out.
+    /// Footers, series tables and timestamps are kept in any case.
     pub fill_cache: bool,
 }
 

@@ -28,7 +28,8 @@ pub struct DurableLocal {
 impl DurableLocal {
     /// Opens an existing folder.
     pub fn open(dir: &FsPath) -> Result<Self> {
-        Ok(Self { inner: LocalFileSystem::new_with_prefix(dir)? })
+        // Empty folders of deleted blocks would be listed as blocks.
+        Ok(Self { inner: LocalFileSystem::new_with_prefix(dir)?.with_automatic_cleanup(true) })
     }
 }
 

@@ -24,7 +24,9 @@ async fn read_all(
     for name in reader.label_names(&all, &stats).await? {
         let values = reader.label_values(&name, &all, &stats).await?;
         for value in values.iter().take(3) {
-            reader.series(&BlockSelect::new(vec![Matcher::equal(&name, value)], i64::MIN, i64::MAX), &stats).await?;
+            reader
+                .series(&BlockSelect::new(vec![Matcher::equal(&name, value)], i64::MIN, i64::MAX), &stats)
+                .await?;
         }
         let any = Matcher::new(&name, sextant_model::MatchOp::Regex, "[a-zA-Z0-9].*x?").unwrap();
         reader.series(&BlockSelect::new(vec![any], i64::MIN, i64::MAX), &stats).await?;
@@ -38,7 +40,8 @@ async fn read_all(
 async fn a_flipped_byte_is_named_with_its_chunk_or_not_read_at_all() {
     let series = hard_set(11, 400, 300);
     let store = memory();
-    let files = write_block(&series, BlockOptions { page_bytes: 16 << 10, ..Default::default() }).unwrap().unwrap();
+    let files =
+        write_block(&series, BlockOptions { page_bytes: 16 << 10, ..Default::default() }).unwrap().unwrap();
     upload_block(&store, &tenant(), &files).await.unwrap();
     let meta = Arc::new(files.meta.clone());
     let want = plain(&read_all(&store, &meta).await.unwrap());
@@ -72,14 +75,20 @@ async fn a_flipped_byte_is_named_with_its_chunk_or_not_read_at_all() {
         for cut in [0, 1, bytes.len() / 2, bytes.len() - 1] {
             store.put(&path, PutPayload::from(bytes.slice(..cut))).await.unwrap();
             let e = read_all(&store, &meta).await.expect_err("a cut object");
-            assert!(matches!(&e, StorageError::Corrupt { object, .. } if *object == path.to_string()), "{name} {cut}: {e}");
+            assert!(
+                matches!(&e, StorageError::Corrupt { object, .. } if *object == path.to_string()),
+                "{name} {cut}: {e}"
+            );
         }
         store.delete(&path).await.unwrap();
         let gone = read_all(&store, &meta).await;
         if name == "index" {
             assert!(plain(&gone.unwrap()) == want);
         } else {
-            assert!(matches!(&gone, Err(StorageError::Missing { object }) if *object == path.to_string()), "{name}");
+            assert!(
+                matches!(&gone, Err(StorageError::Missing { object }) if *object == path.to_string()),
+                "{name}"
+            );
         }
         store.put(&path, PutPayload::from(bytes.clone())).await.unwrap();
     }

@@ -6,8 +6,8 @@ use std::{process::Command, sync::Arc};
 
 use object_store::ObjectStore;
 use sextant_storage::{
-    BlockOptions, Compaction, CompactionOptions, ManifestOptions, Manifests, StoreOptions, apply_job, clean_tenant,
-    open_store, plan, upload_block, write_block,
+    BlockOptions, Compaction, CompactionOptions, ManifestOptions, Manifests, StoreOptions, apply_job,
+    clean_tenant, open_store, plan, upload_block, write_block,
 };
 
 use crate::{
@@ -76,7 +76,8 @@ async fn a_compactor_may_die_at_any_step() {
         let path = dir.path().to_str().unwrap();
         let (store, manifests) = open(path);
         for i in 0..3 {
-            flush(&store, &manifests, &counter(["a", "b"][i % 2], i as i64 * 60_000, 100), i as u64 + 1).await;
+            flush(&store, &manifests, &counter(["a", "b"][i % 2], i as i64 * 60_000, 100), i as u64 + 1)
+                .await;
         }
         let (want, _) = seen(path).await;
         assert!(!run_child(path, Some(fault)), "{fault} was not reached");
@@ -86,7 +87,9 @@ async fn a_compactor_may_die_at_any_step() {
         let files = write_block(&late, BlockOptions::default()).unwrap().unwrap();
         upload_block(&store, &tenant(), &files).await.unwrap();
         manifests
-            .commit(&tenant(), |m| m.with_flush(sextant_proto::ShardId(0), 9, std::slice::from_ref(&files.meta)))
+            .commit(&tenant(), |m| {
+                m.with_flush(sextant_proto::ShardId(0), 9, std::slice::from_ref(&files.meta))
+            })
             .await
             .unwrap();
         let (want, _) = seen(path).await;
@@ -94,7 +97,10 @@ async fn a_compactor_may_die_at_any_step() {
         let (got, blocks) = seen(path).await;
         assert!(got == want, "{fault}: the answer changed after the next pass");
         assert_eq!(blocks, 1, "{fault}");
-        let left = store.list_with_delimiter(Some(&sextant_storage::paths::blocks(&tenant(), "metrics"))).await.unwrap();
+        let left = store
+            .list_with_delimiter(Some(&sextant_storage::paths::blocks(&tenant(), "metrics")))
+            .await
+            .unwrap();
         assert_eq!(left.common_prefixes.len(), 1, "{fault}: nothing is left over");
     }
 }

@@ -45,7 +45,11 @@ async fn race(store: Arc<dyn ObjectStore>, writers: i64, commits: i64) {
         let store = store.clone();
         tokio::spawn(async move {
             // A handle each, as separate processes have.
-            let manifests = Manifests::new(store, "metrics", ManifestOptions { attempts_max: 1000, ..Default::default() });
+            let manifests = Manifests::new(
+                store,
+                "metrics",
+                ManifestOptions { attempts_max: 1000, ..Default::default() },
+            );
             for c in 0..commits {
                 let b = block(w * 1000 + c);
                 loop {
@@ -127,7 +131,8 @@ async fn old_versions_go_and_new_ones_stay() {
     assert_eq!(manifests.delete_old_versions(&tenant()).await.unwrap(), 0);
     let fresh = Manifests::new(store.clone(), "metrics", options);
     assert_eq!(fresh.load(&tenant()).await.unwrap().version, 10);
-    let graceful = Manifests::new(store, "metrics", ManifestOptions { keep_versions: 1, ..Default::default() });
+    let graceful =
+        Manifests::new(store, "metrics", ManifestOptions { keep_versions: 1, ..Default::default() });
     assert_eq!(graceful.delete_old_versions(&tenant()).await.unwrap(), 0);
 }
 
@@ -135,7 +140,11 @@ async fn old_versions_go_and_new_ones_stay() {
 async fn a_commit_that_comes_too_late_is_refused() {
     let store = memory();
     let keen = ManifestOptions { keep_versions: 1, grace: Duration::ZERO, ..Default::default() };
-    let late = Manifests::new(store.clone(), "metrics", ManifestOptions { grace: Duration::from_millis(40), ..Default::default() });
+    let late = Manifests::new(
+        store.clone(),
+        "metrics",
+        ManifestOptions { grace: Duration::from_millis(40), ..Default::default() },
+    );
     let fast = Manifests::new(store.clone(), "metrics", keen);
     let first = block(1);
     late.commit(&tenant(), |m| add(m, &first)).await.unwrap();
@@ -147,7 +156,8 @@ async fn a_commit_that_comes_too_late_is_refused() {
             if calls.fetch_add(1, Ordering::Relaxed) == 0 {
                 std::thread::scope(|s| {
                     s.spawn(|| {
-                        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                        let runtime =
+                            tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
                         runtime.block_on(async {
                             for b in &others {
                                 fast.commit(&tenant(), |m| add(m, b)).await.unwrap();
@@ -177,6 +187,9 @@ async fn a_block_older_than_the_orphan_removal_allows_is_refused() {
     );
     let b = block(1);
     tokio::time::sleep(Duration::from_millis(10)).await;
-    let e = manifests.commit(&tenant(), |m| m.with_flush(ShardId(0), 1, std::slice::from_ref(&b))).await.unwrap_err();
+    let e = manifests
+        .commit(&tenant(), |m| m.with_flush(ShardId(0), 1, std::slice::from_ref(&b)))
+        .await
+        .unwrap_err();
     assert!(matches!(e, StorageError::Stale { .. }), "{e}");
 }

@@ -28,7 +28,7 @@ impl BlockReader {
     /// The series from `first` on, up to about so many samples, at least one series; empty at the end of the block.
     pub(crate) async fn batch(&self, first: u32, samples: usize, stats: &ReadStats) -> Result<SeriesBatch> {
         let mut select = BlockSelect::new(Vec::new(), i64::MIN, i64::MAX);
-        // Footers and tables of inputs are needed again for the next batch, their samples are not.
+        // The tables are needed again for the next batch, samples are not.
         select.hints.fill_cache = false;
         let starts = group_starts(&self.opened.series);
         let mut batch = SeriesBatch::default();
@@ -36,7 +36,7 @@ impl BlockReader {
         if group >= self.opened.series.num_row_groups() {
             return Ok(batch);
         }
-        let table = self.group(group, true, stats).await?;
+        let table = self.group(group, stats).await?;
         let mut rows = Vec::new();
         let mut scratch = Vec::new();
         let mut taken = 0;

@@ -99,7 +99,7 @@ impl BlockReader {
             if group >= self.opened.series.num_row_groups() {
                 return Err(bad(format!("series {sid} does not exist")));
             }
-            let table = self.group(group, select.hints.fill_cache, stats).await?;
+            let table = self.group(group, stats).await?;
             let row = (u64::from(sid) - starts[group]) as usize;
             out.push(ExemplarSeries { labels: table.labels(row, &mut scratch), exemplars });
         }

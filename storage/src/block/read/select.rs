@@ -1,6 +1,6 @@
 //! Samples of selected series: which positions, which pages, and the values in their place.
 
-use std::{collections::HashMap, ops::Range, sync::Arc};
+use std::{collections::HashSet, ops::Range, sync::Arc};
 
 use sextant_model::{NO_START, SeriesSet};
 
@@ -16,6 +16,9 @@ use crate::{
         tables::names,
     },
 };
+
+/// Timestamps reserved before it is known how many of the series' samples are in the range.
+const RESERVE_MAX: usize = 16 << 20;
 
 /// A series with the positions of its samples that are in the range.
 struct Part {
@@ -37,10 +40,12 @@ impl BlockReader {
         select: &BlockSelect,
         stats: &ReadStats,
     ) -> Result<SeriesSet> {
-        let grids = self.grids(groups, &rows, select, stats).await?;
+        let grids = self.grids(groups, &rows, stats).await?;
         let damaged = |what: &str| self.objects.nonsense(names::SERIES, what);
         let mut set = SeriesSet { offsets: vec![0], ..SeriesSet::default() };
         let mut parts: Vec<Part> = Vec::with_capacity(rows.len());
+        let float = |r: &Row| groups.get(r.group).and_then(Option::as_ref).map_or(0, |g| g.samples(r.row));
+        set.t.reserve(rows.iter().map(float).sum::<usize>().min(select.limits.samples_max).min(RESERVE_MAX));
         let mut histogram_count = 0usize;
         for Row { group, row, labels } in rows {
             let table = groups.get(group).and_then(Option::as_ref).ok_or_else(|| damaged("a row group"))?;
@@ -85,15 +90,14 @@ impl BlockReader {
         &self,
         groups: &[Option<Arc<SeriesGroup>>],
         rows: &[Row],
-        select: &BlockSelect,
         stats: &ReadStats,
     ) -> Result<Vec<Arc<GridGroup>>> {
         let mut wanted: Vec<usize> = Vec::new();
-        let mut known: HashMap<u32, ()> = HashMap::new();
+        let mut known: HashSet<u32> = HashSet::new();
         for r in rows {
             let target = groups.get(r.group).and_then(Option::as_ref).and_then(|g| g.target(r.row));
             if let Some(target) = target
-                && known.insert(target, ()).is_none()
+                && known.insert(target)
                 && let Some(group) = GridGroup::find(&self.opened, target)
             {
                 wanted.push(group);
@@ -103,8 +107,7 @@ impl BlockReader {
         wanted.dedup();
         let mut grids = Vec::with_capacity(wanted.len());
         for group in wanted {
-            let fill = select.hints.fill_cache;
-            grids.push(GridGroup::load(&self.objects, &self.opened, group, fill, stats).await?);
+            grids.push(GridGroup::load(&self.objects, &self.opened, group, stats).await?);
         }
         Ok(grids)
     }

@@ -7,7 +7,7 @@ use sextant_proto::remote_write::{
     WriteRequestV1,
 };
 
-use crate::shards::{Shards, send, written};
+use super::shards::{Shards, send, written};
 
 fn integer() -> Histogram {
     Histogram {

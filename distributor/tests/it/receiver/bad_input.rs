@@ -4,7 +4,7 @@ use sextant_distributor::{RemoteWriteHeaders, fuzz};
 use sextant_model::TenantId;
 use sextant_proto::{ShardError, TenantLimits};
 
-use crate::{
+use super::{
     encode::{
         Numbers, V2, bytes, double, exemplar_v2, label, metadata_v2, number, sample, sample_v2, series,
     },

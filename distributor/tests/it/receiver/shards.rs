@@ -38,6 +38,8 @@ struct Shard {
 #[derive(Default)]
 pub struct State {
     shards: Vec<Shard>,
+    /// No epoch is ever used twice, not even by a shard that went and came again.
+    last_epoch: u64,
     pub stored: BTreeMap<(String, Labels), Stored>,
     pub metadata: Vec<(String, String, MetricMetadata)>,
     /// Which shard each series was written to.
@@ -55,14 +57,17 @@ pub struct State {
 
 impl State {
     pub fn begin_epoch(&mut self) {
+        self.last_epoch += 1;
         for shard in &mut self.shards {
-            shard.epoch += 1;
+            shard.epoch = self.last_epoch;
             shard.refs.clear();
         }
     }
 
     pub fn set_shard_count(&mut self, n: usize) {
-        self.shards.resize_with(n, || Shard { epoch: 1, ..Shard::default() });
+        self.last_epoch += 1;
+        let epoch = self.last_epoch;
+        self.shards.resize_with(n, || Shard { epoch, ..Shard::default() });
     }
 
     pub fn of(&self, labels: &str) -> Stored {

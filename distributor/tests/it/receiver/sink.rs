@@ -5,7 +5,7 @@ use sextant_model::{
 };
 use sextant_proto::{ErrorClass, SeriesWrite, Temporality, WriteRequest, WriteSink};
 
-use crate::{
+use super::{
     encode::series,
     shards::{Shards, send},
 };
