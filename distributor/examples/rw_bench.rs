@@ -164,9 +164,12 @@ fn measure(shards: u32, is_v2: bool) {
         .collect();
     let bytes: usize = scrapes.iter().flatten().map(Bytes::len).sum();
     let samples = (total * SCRAPES) as f64;
+    let text = |n| labels(n / SERIES_PER_TARGET, n % SERIES_PER_TARGET);
+    let label_bytes: usize = (0..total).flat_map(text).map(|(n, v)| n.len() + v.len() + 6).sum();
     println!(
-        "remote write {}: {:.1} bytes/sample",
+        "remote write {}: {total} series of {} bytes of labels, {:.1} bytes/sample sent",
         if is_v2 { "2.0" } else { "1.0" },
+        label_bytes / total,
         bytes as f64 / samples
     );
 

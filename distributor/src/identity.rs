@@ -34,17 +34,21 @@ const NO_BYTES: u32 = u32::MAX;
 pub(crate) enum Form {
     /// Label fields of remote write 1.0.
     V1,
-    /// Names and values of remote write 2.0 in the order sent.
+    /// A symbol of remote write 2.0.
+    V2Symbol,
+    /// The hashes of a series' symbols in the order sent.
     V2,
+    /// Names and values of remote write 2.0 in the order sent, each with its length.
+    V2Pairs,
     /// Canonical bytes.
     Canonical,
 }
 
 const SECRET_BYTES: usize = 192;
 
-static SECRETS: LazyLock<[[u8; SECRET_BYTES]; 3]> = LazyLock::new(|| {
+static SECRETS: LazyLock<[[u8; SECRET_BYTES]; 5]> = LazyLock::new(|| {
     use std::hash::{BuildHasher, RandomState};
-    let mut out = [[0; SECRET_BYTES]; 3];
+    let mut out = [[0; SECRET_BYTES]; 5];
     for secret in &mut out {
         // The standard library draws the keys of a `RandomState` from the operating system.
         for (i, chunk) in secret.chunks_exact_mut(8).enumerate() {

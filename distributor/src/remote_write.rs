@@ -236,19 +236,22 @@ fn answer(version: Version, summary: &WriteSummary) -> RemoteWriteAnswer {
 /// For fuzzing: walks any bytes as a decompressed request of 1.0 or 2.0, and reads the labels of every series.
 #[doc(hidden)]
 pub fn fuzz_walk(input: &[u8], is_v2: bool) {
-    let (memory, identities, mut workspace) =
-        (MetadataMemory::default(), Identities::default(), Workspace::default());
-    workspace.raw.extend_from_slice(input);
-    let context = Context {
-        tenant: "t",
-        identities: &identities,
-        epochs: &[0],
-        memory: &memory,
-        label_bytes_max: 1 << 24,
-        type_and_unit_labels: is_v2,
-    };
-    let walk = if is_v2 { v2::walk } else { v1::walk };
-    if walk(input, &context, &mut workspace.rows).is_ok() {
+    for type_and_unit_labels in [false, true] {
+        let (memory, identities, mut workspace) =
+            (MetadataMemory::default(), Identities::default(), Workspace::default());
+        workspace.raw.extend_from_slice(input);
+        let context = Context {
+            tenant: "t",
+            identities: &identities,
+            epochs: &[0],
+            memory: &memory,
+            label_bytes_max: 1 << 24,
+            type_and_unit_labels,
+        };
+        let walk = if is_v2 { v2::walk } else { v1::walk };
+        if walk(input, &context, &mut workspace.rows).is_err() {
+            continue;
+        }
         let limits = TenantLimits::default();
         for row in 0..workspace.rows.series.len() as u32 {
             let _ = workspace.canonical_labels(row, None, &limits, &mut Vec::new());

@@ -72,6 +72,7 @@ impl Distributor {
             for p in &placed {
                 rows.series[p.row as usize].shard = shard_at(p.route, shard_count);
             }
+            rows.is_void = true;
             return;
         };
         for p in &placed {

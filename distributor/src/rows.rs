@@ -30,6 +30,8 @@ pub(crate) enum LabelForm {
     Fields,
     /// The same in [`Rows::spill`]: fields that did not lie together.
     SpilledFields,
+    /// Names and values as references to [`Rows::symbols`], in [`Rows::refs`].
+    Symbols,
     /// Names and values, each with its length, in [`Rows::spill`].
     SpilledPairs,
     /// Canonical bytes in [`Rows::spill`].
@@ -152,11 +154,15 @@ pub(crate) struct Rows {
     pub misses: Vec<Miss>,
     /// Remote write 2.0: where in the body each symbol is.
     pub symbols: Vec<(u32, u32)>,
+    /// Remote write 2.0: the series' references to them.
+    pub refs: Vec<u32>,
     pub refused: RefusedRows,
     /// Exemplars left out because their labels are too long or not labels.
     pub exemplars_dropped: u64,
     /// Whether the spellings of 2.0 series are longer than a request may be.
     pub is_too_long: bool,
+    /// Whether that state is void: `entry` no longer tells which rows are one series.
+    pub is_void: bool,
     /// The state of the series cache that `raw` and `entry` refer to.
     pub generation: u64,
 }
@@ -172,6 +178,7 @@ impl Rows {
         self.metadata_seen.clear();
         self.blob.clear();
         self.spill.clear();
+        self.refs.clear();
         self.needs_labels.clear();
         self.misses.clear();
         self.refused.named.clear();
@@ -179,6 +186,7 @@ impl Rows {
         self.refused.items = 0;
         self.exemplars_dropped = 0;
         self.is_too_long = false;
+        self.is_void = false;
     }
 
     /// Bytes of memory held.
@@ -189,6 +197,8 @@ impl Rows {
             + self.exemplars.capacity() * size_of::<RowExemplar>()
             + self.blob.capacity()
             + self.spill.capacity()
+            + self.symbols.capacity() * size_of::<(u32, u32)>()
+            + self.refs.capacity() * size_of::<u32>()
     }
 
     /// How many samples, histograms and exemplars there are, refused ones included.

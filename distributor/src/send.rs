@@ -12,8 +12,10 @@ use sextant_proto::{
 };
 
 use crate::{
+    identity::{Form, KeyedHash},
     metrics::add,
-    rows::{NEEDS_LABELS, NO_ENTRY, REFUSED},
+    resolve::identity,
+    rows::{NEEDS_LABELS, REFUSED},
     service::{Distributor, TenantState},
     workspace::Workspace,
 };
@@ -123,38 +125,35 @@ impl Distributor {
             return Vec::new();
         }
         let mut new_rows = vec![Vec::new(); is_open.len()];
-        let mut by_entry = HashMap::<u32, u32, foldhash::fast::RandomState>::default();
+        let hash = KeyedHash::of(Form::Canonical);
+        let mut announced = HashMap::<u128, u32, foldhash::fast::RandomState>::default();
         let mut canonical = Vec::new();
-        let mut count = 0;
         for &row in &needs_labels {
             let at = workspace.rows.series[row as usize];
             if at.sent != NEEDS_LABELS || !at.has_data || !is_open[at.shard as usize] {
                 continue;
             }
-            let twin = if at.entry == NO_ENTRY { None } else { by_entry.get(&at.entry).copied() };
-            let sent = match twin {
-                Some(sent) => sent,
-                None => {
-                    canonical.clear();
-                    let labels =
-                        workspace.canonical_labels(row, common.decoded, common.limits, &mut canonical);
-                    if let Err((series, reason)) = labels {
-                        // Only limits that were lowered since the series was learned.
-                        workspace.rows.refused.push(ErrorClass::BadRequest, || (series, reason));
-                        workspace.rows.series[row as usize].sent = REFUSED;
-                        continue;
-                    }
-                    let sent = workspace.builders[at.shard as usize].new_series(&canonical, at.flags);
-                    new_rows[at.shard as usize].push(row);
-                    count += 1;
-                    if at.entry != NO_ENTRY {
-                        by_entry.insert(at.entry, sent);
-                    }
-                    sent
-                }
+            canonical.clear();
+            let labels = workspace.canonical_labels(row, common.decoded, common.limits, &mut canonical);
+            if let Err((series, reason)) = labels {
+                // Only limits that were lowered since the series was learned.
+                workspace.rows.refused.push(ErrorClass::BadRequest, || (series, reason));
+                workspace.rows.series[row as usize].sent = REFUSED;
+                continue;
+            }
+            // A batch brings each series once. Rows of one entry are one series, unless entries have become void.
+            let key = if workspace.rows.is_void {
+                identity(hash.hash(&canonical), at.flags)
+            } else {
+                u128::from(at.entry)
             };
+            let sent = *announced.entry(key).or_insert_with(|| {
+                new_rows[at.shard as usize].push(row);
+                workspace.builders[at.shard as usize].new_series(&canonical, at.flags)
+            });
             workspace.rows.series[row as usize].sent = sent;
         }
+        let count = announced.len() as u64;
         add(&self.metrics().labels_sent, count);
         workspace.rows.needs_labels = needs_labels;
         new_rows

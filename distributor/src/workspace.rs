@@ -71,6 +71,11 @@ impl Workspace {
         match at.form {
             LabelForm::Fields => pairs_of_fields(slice(&self.raw, at.labels)),
             LabelForm::SpilledFields => pairs_of_fields(slice(&self.rows.spill, at.labels)),
+            LabelForm::Symbols => {
+                let symbol = |r: u32| slice(&self.raw, self.rows.symbols[r as usize]);
+                let refs = &self.rows.refs[at.labels.0 as usize..][..at.labels.1 as usize];
+                Ok(refs.chunks_exact(2).map(|pair| (symbol(pair[0]), symbol(pair[1]))).collect())
+            }
             LabelForm::SpilledPairs | LabelForm::Canonical => {
                 Ok(pairs_of(slice(&self.rows.spill, at.labels)).collect())
             }

@@ -1,6 +1,6 @@
 //! Measures the head: CPU per sample of apply, memory per series, CPU per sample read back.
 //!
-//! `cargo run --release -p sextant-ingester --example head_bench -- [series] [scrapes]`. The load: 200 targets, batches of 2,000
+//! `cargo run --release -p sextant-ingester --example head_bench -- [series] [scrapes] [start]`. The load: 200 targets, batches of 2,000
 //! samples, 13 labels of some 300 bytes a series, half counters. Times are CPU time of the thread, so a busy machine does
 //! not change them much.
 
@@ -59,6 +59,8 @@ struct Load {
     refs: Vec<u32>,
     builder: WriteBatchBuilder,
     writes: u128,
+    /// Start timestamp of every sample, 0 for none.
+    start: i64,
 }
 
 impl Load {
@@ -75,7 +77,7 @@ impl Load {
                 if r == u32::MAX {
                     r = self.builder.new_series(labels(target, s % per_target).as_bytes(), 0);
                 }
-                self.builder.sample(r, t, value(s, scrape), 0);
+                self.builder.sample(r, t, value(s, scrape), self.start);
             }
             self.writes += 1;
             let header = BatchHeader {
@@ -95,7 +97,9 @@ impl Load {
 fn main() {
     let mut args = std::env::args().skip(1).map(|a| a.parse::<usize>().expect("a number"));
     let (series, scrapes) = (args.next().unwrap_or(105_000), args.next().unwrap_or(240));
-    let mut load = Load { series, refs: vec![u32::MAX; series], builder: Default::default(), writes: 0 };
+    let start = args.next().unwrap_or(0) as i64;
+    let mut load =
+        Load { series, refs: vec![u32::MAX; series], builder: Default::default(), writes: 0, start };
     let _ = load.scrape(0, 1);
     load.writes = 0;
     let base = resident_bytes();

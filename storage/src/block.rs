@@ -21,6 +21,8 @@ mod write;
 
 pub use cache::BlockCache;
 pub use checksums::Checksums;
+pub(crate) use index::walk as walk_index;
+pub(crate) use pages::read_page;
 pub use read::BlockReader;
 pub(crate) use read::SeriesBatch;
 pub use source::{BlockFiles, BlockOptions, SeriesSource, series_order};

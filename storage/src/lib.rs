@@ -28,6 +28,7 @@
 mod block;
 mod compaction;
 mod error;
+pub mod fuzz;
 mod manifest;
 mod merge_sets;
 pub mod paths;

@@ -38,7 +38,7 @@ pub(crate) fn walk(input: &[u8], context: &Context<'_>, rows: &mut Rows) -> Resu
     };
     let mut walker =
         Walker { input, context, hash: KeyedHash::of(Form::V1), last: NO_ENTRY, predicted: NO_ENTRY };
-    let mut at = 0;
+    let (mut at, mut looks_like_v2) = (0, false);
     while at < input.len() {
         context.check_size(rows)?;
         if input[at] == SERIES_TAG {
@@ -53,8 +53,15 @@ pub(crate) fn walk(input: &[u8], context: &Context<'_>, rows: &mut Rows) -> Resu
         match field {
             Some((1, Field::Bytes(message))) => walker.series(message, rows).map_err(malformed)?,
             Some((3, Field::Bytes(message))) => family(input, message, context, rows).map_err(malformed)?,
+            Some((4 | 5, Field::Bytes(_))) => looks_like_v2 = true,
             _ => {}
         }
+    }
+    // Taken for 1.0, a request of 2.0 is one of unknown fields: it would be answered with success and lost.
+    if looks_like_v2 && rows.series.is_empty() {
+        let reason =
+            "no series, and fields of 2.0: its content type names proto=io.prometheus.write.v2.Request";
+        return Err(malformed(wire_error(reason, 0)));
     }
     Ok(())
 }

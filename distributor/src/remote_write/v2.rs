@@ -1,9 +1,9 @@
 //! Remote write 2.0: label names and values are numbers in a table of symbols.
 //!
-//! A series' spelling is its names and values in the order sent, each with its length; it is written to the rows' spill
-//! and looked up by its hash, as in 1.0. No text is checked and nothing is allocated for a series that is known.
-//! Symbols that are used again and again make much text of a few bytes: all spellings together may be as long as a
-//! request.
+//! Every symbol is hashed once. A series' spelling is its symbols in the order sent: the hash of their hashes is looked
+//! up, as the hash of the label bytes is in 1.0. No text is checked or copied and nothing is allocated for a series that
+//! is known. Symbols that are used again and again make much text of a few bytes: all spellings together may be as long
+//! as a request.
 
 use std::ops::Range;
 
@@ -19,11 +19,11 @@ use crate::{
     canonical::{Pairs, put_text, show_pairs},
     identity::{Form, KeyedHash},
     metadata,
-    rows::{LabelForm, REFUSED, RowSample, Rows},
+    rows::{ITEMS_MAX, LabelForm, NO_ENTRY, REFUSED, RowSample, Rows},
     wire::{Field, Wire, WireError, varint, wire_error},
 };
 
-/// Takes a request apart into rows; every row's labels are in the spill.
+/// Takes a request apart into rows; every row's labels are its references, or pairs in the spill.
 pub(crate) fn walk(input: &[u8], context: &Context<'_>, rows: &mut Rows) -> Result<(), RequestError> {
     let malformed = |e: WireError| {
         let (reason, at) = (e.reason, e.at);
@@ -34,6 +34,9 @@ pub(crate) fn walk(input: &[u8], context: &Context<'_>, rows: &mut Rows) -> Resu
     let mut wire = Wire::new(input, 0..input.len());
     while let Some((number, field)) = wire.next().map_err(malformed)? {
         if let (4, Field::Bytes(r)) = (number, field) {
+            if rows.symbols.len() >= ITEMS_MAX {
+                return Err(malformed(wire_error("more symbols than a request may hold", r.start)));
+            }
             rows.symbols.push((r.start as u32, r.len() as u32));
         }
     }
@@ -41,13 +44,19 @@ pub(crate) fn walk(input: &[u8], context: &Context<'_>, rows: &mut Rows) -> Resu
         return Err(malformed(wire_error("the first symbol must be the empty text", at as usize)));
     }
     let symbols = std::mem::take(&mut rows.symbols);
+    let of_symbol = KeyedHash::of(Form::V2Symbol);
+    let symbol_hash = |&range: &(u32, u32)| of_symbol.hash(crate::rows::slice(input, range)).to_le_bytes();
     let mut walker = Walker {
         input,
         context,
         symbols: &symbols,
-        hash: KeyedHash::of(Form::V2),
+        symbol_hashes: symbols.iter().map(symbol_hash).collect(),
         refs: Vec::new(),
-        pairs: Vec::new(),
+        hashes: Vec::new(),
+        spelled_bytes: 0,
+        last_family: None,
+        last: NO_ENTRY,
+        predicted: NO_ENTRY,
     };
     let mut wire = Wire::new(input, 0..input.len());
     let result = loop {
@@ -67,18 +76,30 @@ pub(crate) fn walk(input: &[u8], context: &Context<'_>, rows: &mut Rows) -> Resu
     result
 }
 
+/// References of one series: each takes twenty bytes of memory and may take one in the request.
+const REFS_MAX: usize = 200_000;
+
 struct Walker<'a> {
     input: &'a [u8],
     context: &'a Context<'a>,
     symbols: &'a [(u32, u32)],
-    hash: KeyedHash,
+    symbol_hashes: Vec<[u8; 16]>,
     /// Reused from series to series.
     refs: Vec<u32>,
-    pairs: Pairs<'a>,
+    /// The hashes of a series' symbols; reused too.
+    hashes: Vec<u8>,
+    /// How long all spellings are together.
+    spelled_bytes: usize,
+    /// Name and metadata of the series before: neighbours mostly are of one family.
+    last_family: Option<(u32, Metadata)>,
+    /// The entry of the series before.
+    last: u32,
+    /// The entry expected next.
+    predicted: u32,
 }
 
 /// Numbers of a metadata message.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 struct Metadata {
     metric_type: MetricType,
     help: u32,
@@ -110,10 +131,7 @@ impl<'a> Walker<'a> {
                 }
                 (3, Field::Bytes(m)) => {
                     let at = m.start;
-                    let show = || {
-                        let mut pairs = Vec::new();
-                        self.resolve(&refs, &mut pairs).map(|()| show_pairs(&pairs)).unwrap_or_default()
-                    };
+                    let show = || self.resolve(&refs).map(|p| show_pairs(&p)).unwrap_or_default();
                     push_histogram(&input[m], at, row, rows, show)?;
                 }
                 (4, Field::Bytes(m)) => self.exemplar(m, row, rows)?,
@@ -128,9 +146,7 @@ impl<'a> Walker<'a> {
         let has_values = before != (rows.samples.len(), rows.histograms.len(), rows.refused.items);
         let has_exemplars = rows.exemplars.len() as u64 + rows.exemplars_dropped > exemplars_before;
         rows.pop_row();
-        let mut pairs = std::mem::take(&mut self.pairs);
-        let finished = self.finish(&refs, &mut pairs, sent, has_values, has_exemplars, rows);
-        self.pairs = pairs;
+        let finished = self.finish(&refs, sent, has_values, has_exemplars, rows);
         if let Err((series, reason)) = finished {
             rows.push_miss((0, 0), LabelForm::SpilledPairs, 0);
             rows.misses.pop();
@@ -147,17 +163,18 @@ impl<'a> Walker<'a> {
     /// Adds the row, where the series has anything to store, and its metadata; the error is the series as text and the
     /// reason.
     fn finish(
-        &self,
+        &mut self,
         refs: &[u32],
-        pairs: &mut Pairs<'a>,
         sent: Metadata,
         has_values: bool,
         has_exemplars: bool,
         rows: &mut Rows,
     ) -> Result<(), (String, String)> {
         let by_refs = || format!("{refs:?}").replace(',', "");
-        self.resolve(refs, pairs)
-            .map_err(|e| (by_refs(), format!("parsing labels for series {}: {e}", by_refs())))?;
+        let Some(size) = self.spell(refs) else {
+            let reason = self.resolve(refs).err().unwrap_or_default();
+            return Err((by_refs(), format!("parsing labels for series {}: {reason}", by_refs())));
+        };
         let symbol = |what: &str, r: u32| {
             let outside =
                 || format!("metadata {what} {r} outside of symbols table (size {})", self.symbols.len());
@@ -169,61 +186,101 @@ impl<'a> Walker<'a> {
             texts.map_err(|e| (by_refs(), format!("parsing metadata for series {}: {e}", by_refs())))?;
         let has_metadata = sent.metric_type != MetricType::Unknown || !help.is_empty() || !unit.is_empty();
         if !has_values && (has_exemplars || !has_metadata) {
-            let shown = show_pairs(&pairs);
+            let shown = self.resolve(refs).map(|pairs| show_pairs(&pairs)).unwrap_or_default();
             let reason =
                 format!("TimeSeries must contain at least one sample or histogram for series {shown}");
             return Err((shown, reason));
         }
-        let name = pairs.iter().find(|(n, _)| *n == METRIC_NAME.as_bytes()).map_or(&[][..], |(_, v)| *v);
-        if has_metadata && !name.is_empty() {
-            let content = (sent.metric_type, help, unit);
-            let Context { memory, tenant, epochs, .. } = *self.context;
-            metadata::push(memory, tenant, epochs, name, content, rows);
-        }
-        if !has_values && !name.is_empty() {
-            return Ok(());
-        }
-        if self.context.type_and_unit_labels {
-            if sent.metric_type != MetricType::Unknown {
-                replace(pairs, b"__type__", sent.metric_type.as_str().as_bytes());
+        if has_metadata || !has_values {
+            let is_name = |pair: &&[u32]| self.symbol(pair[0]) == Some(METRIC_NAME.as_bytes());
+            let name_ref = refs.chunks_exact(2).find(is_name).map_or(0, |pair| pair[1]);
+            let name = self.symbol(name_ref).unwrap_or_default();
+            if has_metadata && !name.is_empty() && self.last_family != Some((name_ref, sent)) {
+                self.last_family = Some((name_ref, sent));
+                let content = (sent.metric_type, help, unit);
+                let Context { memory, tenant, epochs, .. } = *self.context;
+                metadata::push(memory, tenant, epochs, name, content, rows);
             }
-            if !unit.is_empty() {
-                replace(pairs, b"__unit__", unit);
+            if !has_values && !name.is_empty() {
+                return Ok(());
             }
         }
-        let size: usize = pairs.iter().map(|(n, v)| n.len() + v.len() + 4).sum();
-        if rows.spill.len().saturating_add(size) > self.context.label_bytes_max {
+        self.spelled_bytes = self.spelled_bytes.saturating_add(size);
+        if self.spelled_bytes > self.context.label_bytes_max {
             rows.is_too_long = true;
             return Err((by_refs(), String::new()));
         }
+        if self.context.type_and_unit_labels {
+            self.push_pairs(refs, sent.metric_type, unit, rows);
+        } else {
+            let labels = (rows.refs.len() as u32, refs.len() as u32);
+            rows.refs.extend_from_slice(refs);
+            self.push(KeyedHash::of(Form::V2).hash(&self.hashes), labels, LabelForm::Symbols, rows);
+        }
+        Ok(())
+    }
+
+    /// Puts the hashes of a series' symbols behind each other; the length of its spelling, or nothing where references
+    /// are not those of pairs.
+    fn spell(&mut self, refs: &[u32]) -> Option<usize> {
+        self.hashes.clear();
+        let mut size = 0;
+        for &r in refs {
+            self.hashes.extend_from_slice(self.symbol_hashes.get(r as usize)?);
+            size += self.symbols[r as usize].1 as usize + 2;
+        }
+        refs.len().is_multiple_of(2).then_some(size)
+    }
+
+    /// Adds a row whose labels are not only those of its symbols: their pairs are written out.
+    fn push_pairs(&mut self, refs: &[u32], metric_type: MetricType, unit: &'a [u8], rows: &mut Rows) {
+        let mut pairs = self.resolve(refs).unwrap_or_default();
+        if metric_type != MetricType::Unknown {
+            replace(&mut pairs, b"__type__", metric_type.as_str().as_bytes());
+        }
+        if !unit.is_empty() {
+            replace(&mut pairs, b"__unit__", unit);
+        }
         let start = rows.spill.len();
-        for (name, value) in pairs.iter() {
+        for (name, value) in &pairs {
             put_text(&mut rows.spill, name);
             put_text(&mut rows.spill, value);
         }
-        let spelling = &rows.spill[start..];
-        let hash = self.hash.hash(spelling);
-        let labels = (start as u32, spelling.len() as u32);
-        match self.context.identities.find_raw(hash, spelling.len()) {
+        let labels = (start as u32, (rows.spill.len() - start) as u32);
+        let hash = KeyedHash::of(Form::V2Pairs).hash(&rows.spill[start..]);
+        self.push(hash, labels, LabelForm::SpilledPairs, rows);
+    }
+
+    /// Adds a row. The entry is predicted from the series before, as in 1.0: entries that follow each other lie together,
+    /// and a look into the table of all would wait for memory.
+    fn push(&mut self, hash: u128, labels: (u32, u32), form: LabelForm, rows: &mut Rows) {
+        let (identities, len) = (self.context.identities, labels.1 as usize);
+        let is_predicted =
+            identities.raw_len(self.predicted) == Some(len) && identities.is(self.predicted, hash);
+        let raw = if is_predicted { Some(self.predicted) } else { identities.find_raw(hash, len) };
+        match raw {
             Some(raw) => {
-                let place = self.context.identities.place(raw, self.context.epochs);
-                rows.push_placed(raw, place, labels, LabelForm::SpilledPairs);
+                identities.link(self.last, raw);
+                (self.last, self.predicted) = (raw, identities.next(raw));
+                rows.push_placed(raw, identities.place(raw, self.context.epochs), labels, form);
             }
-            None => rows.push_miss(labels, LabelForm::SpilledPairs, hash),
+            None => {
+                self.last = NO_ENTRY;
+                rows.push_miss(labels, form, hash);
+            }
         }
-        Ok(())
     }
 
     fn symbol(&self, r: u32) -> Option<&'a [u8]> {
         self.symbols.get(r as usize).map(|&range| crate::rows::slice(self.input, range))
     }
 
-    /// Puts the pairs that references stand for into `pairs`, in place of what is there.
-    fn resolve(&self, refs: &[u32], pairs: &mut Pairs<'a>) -> Result<(), String> {
-        pairs.clear();
+    /// The pairs that references stand for.
+    fn resolve(&self, refs: &[u32]) -> Result<Pairs<'a>, String> {
         if !refs.len().is_multiple_of(2) {
             return Err(format!("invalid labelRefs length {}", refs.len()));
         }
+        let mut pairs = Vec::with_capacity(refs.len() / 2 + 2);
         for pair in refs.chunks_exact(2) {
             let Some(found) = self.symbol(pair[0]).zip(self.symbol(pair[1])) else {
                 let (name, value, size) = (pair[0], pair[1], self.symbols.len());
@@ -233,7 +290,7 @@ impl<'a> Walker<'a> {
             };
             pairs.push(found);
         }
-        Ok(())
+        Ok(pairs)
     }
 
     fn exemplar(&self, message: Range<usize>, row: u32, rows: &mut Rows) -> Result<(), WireError> {
@@ -248,9 +305,8 @@ impl<'a> Walker<'a> {
                 _ => {}
             }
         }
-        let mut pairs = Vec::new();
-        match self.resolve(&refs, &mut pairs) {
-            Ok(()) => push_exemplar(row, t, v, &mut pairs, rows),
+        match self.resolve(&refs) {
+            Ok(mut pairs) => push_exemplar(row, t, v, &mut pairs, rows),
             Err(_) => rows.exemplars_dropped += 1,
         }
         Ok(())
@@ -270,6 +326,9 @@ fn clamp(n: u64) -> u32 {
 fn unpack(input: &[u8], packed: Range<usize>, refs: &mut Vec<u32>) -> Result<(), WireError> {
     let mut rest = &input[packed.clone()];
     while !rest.is_empty() {
+        if refs.len() > REFS_MAX {
+            return Err(wire_error("more labels than a series may have", packed.start));
+        }
         let (n, len) = varint(rest).map_err(|reason| wire_error(reason, packed.end - rest.len()))?;
         refs.push(clamp(n));
         rest = &rest[len..];

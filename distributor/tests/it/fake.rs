@@ -86,6 +86,11 @@ impl Fake {
         self.shards[shard].lock().failures.push((e, is_applied));
     }
 
+    /// Appends that were to fail do not.
+    pub fn forget_failures(&self) {
+        self.shards.iter().for_each(|s| s.lock().failures.clear());
+    }
+
     /// Everything stored. A series that is in two shards is an error.
     pub fn stored(&self) -> BTreeMap<Key, Stored> {
         let mut out = BTreeMap::new();

@@ -6,6 +6,7 @@ mod fake;
 mod limits;
 mod otlp;
 mod otlp_bad_input;
+mod otlp_grpc;
 mod otlp_input;
 mod otlp_receiver;
 mod receiver;

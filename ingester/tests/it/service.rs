@@ -187,3 +187,41 @@ async fn a_reader_finds_every_acknowledged_row_once_while_flushes_run() {
     bench.check("a", 0..300, 0..7).await;
     bench.ingester.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writes_go_on_while_the_object_store_is_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let objects = dir.path().join("objects");
+    let quick = IngesterConfig {
+        flush_check_interval: Duration::from_millis(20),
+        flush_retry_min: Duration::from_millis(20),
+        ..config(dir.path())
+    };
+    let bench = Bench::open(quick, &objects).await;
+    for t in 0..10 {
+        bench.write("a", t as u128, t, 0..5).await.unwrap();
+    }
+    let away = dir.path().join("away");
+    std::fs::rename(&objects, &away).unwrap();
+    std::fs::write(&objects, "not a folder").unwrap();
+    for t in 10..20 {
+        let error = bench.ingester.flush_now().await.unwrap_err();
+        assert_eq!(error.class(), ErrorClass::Unavailable, "{error}");
+        bench.write("a", t as u128, t, 0..5).await.unwrap();
+    }
+    std::fs::remove_file(&objects).unwrap();
+    std::fs::rename(&away, &objects).unwrap();
+    bench.check("a", 0..20, 0..5).await;
+    // The task repeats the flush of what is sealed by itself.
+    for _ in 0..500 {
+        if bench.manifests.refresh(&tenant("a")).await.unwrap().blocks.len() >= 10 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(bench.manifests.refresh(&tenant("a")).await.unwrap().blocks.len(), 10);
+    bench.check("a", 0..20, 0..5).await;
+    bench.ingester.flush_now().await.unwrap();
+    bench.check("a", 0..20, 0..5).await;
+    bench.ingester.shutdown().await;
+}

@@ -159,6 +159,19 @@ impl Objects {
         Ok(SparseObject { size, parts: parts.into() })
     }
 
+    /// Reads one range of an object.
+    pub async fn range(
+        &self,
+        name: &'static str,
+        sums: &Checksums,
+        range: Range<u64>,
+        fill_cache: bool,
+        stats: &ReadStats,
+    ) -> Result<Bytes> {
+        let read = self.ranges(name, sums, std::slice::from_ref(&range), fill_cache, stats).await?;
+        read.get(range).ok_or_else(|| self.nonsense(name, "a range was not read"))
+    }
+
     async fn run(
         &self,
         name: &'static str,

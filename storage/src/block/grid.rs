@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use arrow_array::{Array, Int32Array, Int64Array, ListArray, RecordBatch};
 
+use parquet::file::metadata::ParquetMetaData;
+
 use super::{
     cache::CacheKey,
     fetch::Objects,
@@ -22,13 +24,20 @@ pub struct GridGroup {
 }
 
 impl GridGroup {
-    /// The row group that holds a target.
-    pub fn find(opened: &Opened, target: u32) -> Option<usize> {
-        let target = i32::try_from(target).ok()?;
-        let groups = 0..opened.grid.num_row_groups();
-        groups
-            .into_iter()
-            .find(|&g| int_bounds(&opened.grid, g, 0).is_some_and(|(a, b)| a <= target && target <= b))
+    /// The first target of each row group of a grid table; `None` where its statistics do not say.
+    pub fn first_targets(grid: &ParquetMetaData) -> Option<Vec<u32>> {
+        let first = |g| int_bounds(grid, g, 0).and_then(|(min, _)| u32::try_from(min).ok());
+        (0..grid.num_row_groups()).map(first).collect()
+    }
+
+    /// Of row groups or loaded groups in order, the one that holds a target.
+    pub fn find<T>(groups: &[T], first_target: impl Fn(&T) -> u32, target: u32) -> Option<usize> {
+        groups.partition_point(|g| first_target(g) <= target).checked_sub(1)
+    }
+
+    /// The first target.
+    pub fn first_target(&self) -> u32 {
+        self.first_target
     }
 
     /// From the cache, or read.

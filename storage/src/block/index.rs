@@ -17,7 +17,7 @@
 mod read;
 mod write;
 
-pub use read::{IndexFooter, LabelEntry, Section, decode_posting};
+pub use read::{IndexFooter, LabelEntry, Section, decode_posting, walk};
 pub use write::write_index;
 
 /// Values of one group: what a look-up parses.

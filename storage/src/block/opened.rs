@@ -22,6 +22,7 @@ use super::{
     cache::CacheKey,
     checksums::Checksums,
     fetch::{Objects, SparseObject},
+    grid::GridGroup,
     index::{IndexFooter, TRAILER_BYTES},
     pages::SamplePages,
     stats::ReadStats,
@@ -37,6 +38,8 @@ pub struct Opened {
     pub series: Arc<ParquetMetaData>,
     /// `grid.parquet`.
     pub grid: Arc<ParquetMetaData>,
+    /// The first target of each of its row groups.
+    pub grid_targets: Vec<u32>,
     /// `histograms.parquet`, where there is one.
     pub histograms: Option<Arc<ParquetMetaData>>,
     /// `exemplars.parquet`, where there is one.
@@ -66,6 +69,9 @@ impl Opened {
             optional(names::EXEMPLARS),
             index_footer(objects, &sums, stats),
         )?;
+        let grid_targets = GridGroup::first_targets(&grid)
+            .filter(|t| t.is_sorted())
+            .ok_or_else(|| objects.nonsense(names::GRID, "no statistics of targets"))?;
         let pages =
             SamplePages::new(&samples).ok_or_else(|| objects.nonsense(names::SAMPLES, "no page index"))?;
         let bytes = [Some(&series), Some(&grid), histograms.as_ref(), exemplars.as_ref()]
@@ -75,7 +81,7 @@ impl Opened {
             .sum::<usize>()
             + pages.memory_size()
             + sums.objects.values().map(|o| o.chunks.len() * 4).sum::<usize>();
-        let opened = Arc::new(Self { sums, series, grid, histograms, exemplars, pages, index });
+        let opened = Arc::new(Self { sums, series, grid, grid_targets, histograms, exemplars, pages, index });
         objects.cache().put_parsed(key, opened.clone(), bytes);
         Ok(opened)
     }
@@ -94,7 +100,8 @@ async fn footer(
         .with_column_index_policy(PageIndexPolicy::Skip)
         .with_offset_index_policy(PageIndexPolicy::Optional);
     // The footer of most blocks is in the last chunk; what else is needed the decoder says.
-    let mut ranges: Vec<Range<u64>> = vec![size.saturating_sub(CHUNK_BYTES as u64)..size];
+    let last = size.saturating_sub(CHUNK_BYTES as u64)..size;
+    let mut ranges: Vec<Range<u64>> = Vec::from_iter([last]);
     loop {
         let read = objects.ranges(name, sums, &ranges, true, stats).await?;
         for r in ranges {
@@ -121,8 +128,8 @@ async fn index_footer(objects: &Objects, sums: &Checksums, stats: &ReadStats) ->
     let bad = || objects.nonsense(names::INDEX, "malformed footer");
     let size = objects.size(names::INDEX)?;
     let tail = size.checked_sub(TRAILER_BYTES as u64).ok_or_else(bad)?;
-    let read = match objects.ranges(names::INDEX, sums, &[tail..size], true, stats).await {
-        Ok(read) => read,
+    let trailer = match objects.range(names::INDEX, sums, tail..size, true, stats).await {
+        Ok(trailer) => trailer,
         Err(StorageError::Missing { object }) => {
             // The tables hold everything the sidecar does.
             tracing::error!(
@@ -133,13 +140,11 @@ async fn index_footer(objects: &Objects, sums: &Checksums, stats: &ReadStats) ->
         }
         Err(e) => return Err(e),
     };
-    let trailer = read.get(tail..size).ok_or_else(bad)?;
     let (at, len, crc) = IndexFooter::locate(&trailer).ok_or_else(bad)?;
     if at.checked_add(u64::from(len)) != Some(tail) {
         return Err(bad());
     }
-    let read = objects.ranges(names::INDEX, sums, &[at..tail], true, stats).await?;
-    let footer = read.get(at..tail).ok_or_else(bad)?;
+    let footer = objects.range(names::INDEX, sums, at..tail, true, stats).await?;
     if crc32c::crc32c(&footer) != crc {
         return Err(bad());
     }

@@ -268,7 +268,10 @@ impl<'a> Planes<'a> {
         if *encoding != Encoding::BYTE_STREAM_SPLIT {
             return Err(format!("encoding {encoding:?}"));
         }
-        let rows = *num_values as usize;
+        Self::of_body(buf, *num_values as usize, column)
+    }
+
+    fn of_body(buf: &'a [u8], rows: usize, column: Column) -> Result<Self, String> {
         let bytes = after_levels(buf, rows)?;
         let width = if column == Column::Narrow { 4 } else { 8 };
         if bytes.len() != rows * width {
@@ -336,4 +339,13 @@ fn after_levels(buf: &[u8], rows: usize) -> Result<&[u8], String> {
         seen = seen.saturating_add(header >> 1);
     }
     if seen == rows { Ok(values) } else { Err(format!("{seen} levels for {rows} rows")) }
+}
+
+/// Decodes a whole page body in each of the columns; whether one of them accepts it.
+pub fn read_page(body: &[u8], rows: usize) -> bool {
+    let columns = [Column::Narrow, Column::Wide, Column::Double];
+    columns.into_iter().any(|column| {
+        let mut out = Buffer::default();
+        Planes::of_body(body, rows, column).is_ok_and(|p| p.append(column, 0..rows, &mut out).is_ok())
+    })
 }

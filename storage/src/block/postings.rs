@@ -103,11 +103,9 @@ impl Postings<'_> {
     /// The value section of a label.
     pub async fn section(&self, label: &LabelEntry) -> Result<Section> {
         let range = label.offset..label.offset + label.len;
-        let ranges = std::slice::from_ref(&range);
-        let read =
-            self.objects.ranges(names::INDEX, &self.opened.sums, ranges, self.fill_cache, self.stats).await?;
-        read.get(range)
-            .and_then(|bytes| Section::new(label, bytes))
+        let sums = &self.opened.sums;
+        let bytes = self.objects.range(names::INDEX, sums, range, self.fill_cache, self.stats).await?;
+        Section::new(label, bytes)
             .ok_or_else(|| self.objects.nonsense(names::INDEX, format!("values of label {:?}", label.name)))
     }
 

@@ -69,7 +69,7 @@ impl Default for BlockOptions {
             id: BlockId::generate(),
             level: 0,
             row_group_rows: 1 << 20,
-            page_bytes: 128 << 10,
+            page_bytes: 64 << 10,
             zstd_level: 3,
             label_column_share: 0.05,
             label_columns_max: 24,

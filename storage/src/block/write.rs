@@ -158,8 +158,9 @@ impl BlockWriter {
         let meta = BlockMeta {
             id: options.id,
             level: options.level,
-            min_t: self.rows.iter().map(|r| r.min_ts).min().unwrap_or(0),
-            max_t: self.rows.iter().map(|r| r.max_ts).max().unwrap_or(0),
+            // Metadata alone belongs to the time when it came.
+            min_t: self.rows.iter().map(|r| r.min_ts).min().unwrap_or(options.id.created_ms()),
+            max_t: self.rows.iter().map(|r| r.max_ts).max().unwrap_or(options.id.created_ms()),
             series: self.rows.len() as u64,
             samples: self.sample_count,
             objects: objects

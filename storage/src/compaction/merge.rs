@@ -256,6 +256,14 @@ impl Outputs<'_> {
         for (_, output) in std::mem::take(&mut self.open) {
             self.end(output)?;
         }
+        if self.done.is_empty() && self.readers.iter().all(|r| r.meta().samples == 0) {
+            let writer = BlockWriter::new(BlockOptions {
+                id: BlockId::generate(),
+                level: self.options.level,
+                ..self.options.block.clone()
+            })?;
+            self.end(Output { writer, from: vec![true; self.readers.len()] })?;
+        }
         // A merge may take longer than a block's id may be old at its commit.
         for files in &mut self.done {
             files.meta.id = BlockId::generate();

@@ -96,7 +96,8 @@ fn choose<'a>(
     }
     here.sort_by_key(|b| b.arrival());
     let lower: Vec<&BlockMeta> = here.iter().copied().filter(|b| b.level < level).collect();
-    if !over && !(level == 1 && lower.len() >= options.open_window_blocks) {
+    let many = level == 1 && lower.len() >= options.open_window_blocks;
+    if !over && !many {
         return Vec::new();
     }
     let samples = |blocks: &[&BlockMeta]| blocks.iter().map(|b| b.samples).sum::<u64>();

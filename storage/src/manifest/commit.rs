@@ -38,6 +38,9 @@ pub struct ManifestOptions {
     /// A new block older than this is refused at commit: the orphan removal may be about to delete its objects.
     /// Must be well below the orphan grace of the compaction.
     pub block_age_max: Duration,
+    /// [`Manifests::load`] asks the store when the cached version was last compared with it longer ago than this:
+    /// bounds how long a process that commits nothing itself works with an old version. Well below `grace`.
+    pub max_age: Duration,
     /// How many lost races a commit takes before it gives up.
     pub attempts_max: u32,
 }
@@ -48,9 +51,16 @@ impl Default for ManifestOptions {
             keep_versions: 8,
             grace: Duration::from_secs(15 * 60),
             block_age_max: Duration::from_secs(60 * 60),
+            max_age: Duration::from_secs(5),
             attempts_max: 64,
         }
     }
+}
+
+/// The newest version that is known, and when it was last found to be the newest of the store.
+struct Known {
+    manifest: Arc<Manifest>,
+    checked: Instant,
 }
 
 /// The manifests of one signal, with the newest known version of each tenant cached. The version that a handle
@@ -59,7 +69,7 @@ pub struct Manifests {
     store: Arc<dyn ObjectStore>,
     signal: String,
     options: ManifestOptions,
-    newest: Mutex<HashMap<TenantId, Arc<Manifest>>>,
+    newest: Mutex<HashMap<TenantId, Known>>,
 }
 
 impl Manifests {
@@ -73,13 +83,21 @@ impl Manifests {
         &self.store
     }
 
-    /// The cached version where there is one, else the newest of the store. It may be older than the store's newest
-    /// by as long as nobody has called [`Self::refresh`] or [`Self::commit`].
+    /// The cached version, compared with the store at most [`ManifestOptions::max_age`] ago. Where the store does not
+    /// answer the cached one still serves for half the grace time, with a warning in the log: the blocks it names are
+    /// still there.
     pub async fn load(&self, tenant: &TenantId) -> Result<Arc<Manifest>> {
-        let cached = self.newest.lock().get(tenant).cloned();
-        match cached {
-            Some(m) => Ok(m),
-            None => self.refresh(tenant).await,
+        let known = self.newest.lock().get(tenant).map(|k| (k.manifest.clone(), k.checked.elapsed()));
+        let Some((manifest, age)) = known else { return self.refresh(tenant).await };
+        if age <= self.options.max_age {
+            return Ok(manifest);
+        }
+        match self.refresh(tenant).await {
+            Err(e) if e.is_transient() && age < self.options.grace / 2 => {
+                tracing::warn!(%tenant, error = %e, version = manifest.version, "the manifest in use may be old");
+                Ok(manifest)
+            }
+            other => other,
         }
     }
 
@@ -87,14 +105,19 @@ impl Manifests {
     pub async fn refresh(&self, tenant: &TenantId) -> Result<Arc<Manifest>> {
         // A version that was listed may be replaced and deleted before it is read, after a pause of the grace time.
         for _ in 0..3 {
-            let cached = self.newest.lock().get(tenant).cloned();
+            let asked = Instant::now();
+            let cached = self.newest.lock().get(tenant).map(|k| k.manifest.clone());
             let known = cached.as_ref().map_or(0, |m| m.version);
             let newest = self.list_versions(tenant, known).await?.into_iter().max().unwrap_or(0);
             if newest <= known {
-                return Ok(cached.unwrap_or_else(|| Arc::new(Manifest::empty(tenant, &self.signal))));
+                let manifest = match cached {
+                    Some(m) => self.remember(tenant, m, asked),
+                    None => Arc::new(Manifest::empty(tenant, &self.signal)),
+                };
+                return Ok(manifest);
             }
             match self.read(tenant, newest).await {
-                Ok(m) => return Ok(self.remember(tenant, m)),
+                Ok(m) => return Ok(self.remember(tenant, Arc::new(m), asked)),
                 Err(StorageError::Missing { .. }) => {}
                 Err(e) => return Err(e),
             }
@@ -133,7 +156,7 @@ impl Manifests {
                 if listed.elapsed() > self.options.grace / 4 {
                     self.verify_not_late(tenant, &next).await?;
                 }
-                return Ok(self.remember(tenant, next));
+                return Ok(self.remember(tenant, Arc::new(next), listed));
             }
         }
         Err(StorageError::Contended { tenant: tenant.to_string(), attempts: self.options.attempts_max })
@@ -271,13 +294,16 @@ impl Manifests {
         Ok(manifest)
     }
 
-    fn remember(&self, tenant: &TenantId, m: Manifest) -> Arc<Manifest> {
+    fn remember(&self, tenant: &TenantId, m: Arc<Manifest>, checked: Instant) -> Arc<Manifest> {
         let mut newest = self.newest.lock();
-        match newest.get(tenant) {
-            Some(known) if known.version >= m.version => known.clone(),
+        match newest.get_mut(tenant) {
+            Some(known) if known.manifest.version > m.version => known.manifest.clone(),
+            Some(known) if known.manifest.version == m.version => {
+                known.checked = known.checked.max(checked);
+                known.manifest.clone()
+            }
             _ => {
-                let m = Arc::new(m);
-                newest.insert(tenant.clone(), m.clone());
+                newest.insert(tenant.clone(), Known { manifest: m.clone(), checked });
                 m
             }
         }

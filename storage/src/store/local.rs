@@ -1,7 +1,8 @@
 //! A local folder as object store whose writes are durable when they return.
 //!
-//! Order of a write: temporary file, sync of the file, link (create) or rename (overwrite), sync of the folder. So a
-//! name never shows before its bytes are on disk, whatever instant the machine dies at.
+//! Order of a write: file in the staging folder, sync of the file, link (create) or rename (overwrite) to its place,
+//! sync of the folder. So a name never shows before its bytes are on disk, whatever instant the machine dies at, and
+//! what a death leaves behind is in the staging folder, where no listing sees it and the next start removes it.
 
 use std::{
     fmt,
@@ -9,6 +10,7 @@ use std::{
     io::{self, Write},
     path::{Path as FsPath, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -23,14 +25,35 @@ use object_store::{
 #[derive(Debug)]
 pub struct DurableLocal {
     inner: LocalFileSystem,
+    staging: PathBuf,
 }
+
+/// The folder, beside `tenants`, of files that are being written.
+const STAGING: &str = "staging";
+/// A staged file older than this belongs to nobody: no write takes so long.
+const STAGED_MAX: Duration = Duration::from_secs(3600);
 
 impl DurableLocal {
     /// Opens an existing folder.
     pub fn open(dir: &FsPath) -> Result<Self> {
+        let staging = dir.join(STAGING);
+        let prepared = std::fs::create_dir_all(&staging).and_then(|()| remove_old_files(&staging));
+        prepared.map_err(|e| put_error(staging.display().to_string(), e))?;
         // Empty folders of deleted blocks would be listed as blocks.
-        Ok(Self { inner: LocalFileSystem::new_with_prefix(dir)?.with_automatic_cleanup(true) })
+        Ok(Self { inner: LocalFileSystem::new_with_prefix(dir)?.with_automatic_cleanup(true), staging })
     }
+}
+
+fn remove_old_files(dir: &FsPath) -> io::Result<()> {
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        let age = entry.metadata().and_then(|m| m.modified()).ok().and_then(|t| t.elapsed().ok());
+        if age.is_some_and(|a| a > STAGED_MAX) {
+            // Another process may be doing the same.
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+    Ok(())
 }
 
 impl fmt::Display for DurableLocal {
@@ -53,8 +76,8 @@ impl ObjectStore for DurableLocal {
             }
         };
         let target = self.inner.path_to_filesystem(location)?;
-        let name = location.to_string();
-        run(move || put_durably(&target, &payload, create).map_err(|e| put_error(name, e))).await?;
+        let (staging, name) = (self.staging.clone(), location.to_string());
+        run(move || put_durably(&staging, &target, &payload, create).map_err(|e| put_error(name, e))).await?;
         Ok(PutResult { e_tag: None, version: None })
     }
 
@@ -64,7 +87,8 @@ impl ObjectStore for DurableLocal {
         _opts: PutMultipartOptions,
     ) -> Result<Box<dyn MultipartUpload>> {
         let target = self.inner.path_to_filesystem(location)?;
-        Ok(Box::new(LocalUpload { target, name: location.to_string(), parts: Vec::new() }))
+        let staging = self.staging.clone();
+        Ok(Box::new(LocalUpload { staging, target, name: location.to_string(), parts: Vec::new() }))
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
@@ -88,7 +112,17 @@ impl ObjectStore for DurableLocal {
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        self.inner.list_with_delimiter(prefix).await
+        let mut listed = self.inner.list_with_delimiter(prefix).await?;
+        // A death between making a folder and linking the first file into it leaves an empty one; an object store
+        // has no such thing.
+        listed.common_prefixes.retain(|p| {
+            let dir = self.inner.path_to_filesystem(p).and_then(|d| {
+                let first = std::fs::read_dir(&d).map(|mut entries| entries.next().is_some());
+                first.map_err(|e| put_error(p.to_string(), e))
+            });
+            dir.unwrap_or(true)
+        });
+        Ok(listed)
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
@@ -99,6 +133,7 @@ impl ObjectStore for DurableLocal {
 /// Keeps the parts (they share the caller's memory) and writes one file at the end.
 #[derive(Debug)]
 struct LocalUpload {
+    staging: PathBuf,
     target: PathBuf,
     name: String,
     parts: Vec<PutPayload>,
@@ -113,8 +148,8 @@ impl MultipartUpload for LocalUpload {
 
     async fn complete(&mut self) -> Result<PutResult> {
         let payload: PutPayload = std::mem::take(&mut self.parts).into_iter().flatten().collect();
-        let (target, name) = (self.target.clone(), self.name.clone());
-        run(move || put_durably(&target, &payload, false).map_err(|e| put_error(name, e))).await?;
+        let (staging, target, name) = (self.staging.clone(), self.target.clone(), self.name.clone());
+        run(move || put_durably(&staging, &target, &payload, false).map_err(|e| put_error(name, e))).await?;
         Ok(PutResult { e_tag: None, version: None })
     }
 
@@ -139,36 +174,47 @@ fn put_error(path: String, e: io::Error) -> Error {
     }
 }
 
-fn put_durably(target: &FsPath, payload: &PutPayload, create: bool) -> io::Result<()> {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
+fn put_durably(staging: &FsPath, target: &FsPath, payload: &PutPayload, create: bool) -> io::Result<()> {
     let parent = target.parent().ok_or_else(|| io::Error::other("path without a folder"))?;
-    // A cleaner may remove an empty folder between creation and use; the second turn creates it again.
-    let (mut file, temporary) = loop {
-        create_dirs_durably(parent)?;
-        // "#digits" is the suffix that listings leave out.
-        let n = NEXT.fetch_add(1, Ordering::Relaxed);
-        let mut name = target.as_os_str().to_owned();
-        name.push(format!("#{}{n}", std::process::id()));
-        let temporary = PathBuf::from(name);
-        match File::create_new(&temporary) {
-            Ok(file) => break (file, temporary),
-            Err(e) if e.kind() == io::ErrorKind::NotFound || e.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(e) => return Err(e),
-        }
-    };
+    let (mut file, staged) = stage(staging)?;
     let written = (|| {
         for chunk in payload {
             file.write_all(chunk)?;
         }
         file.sync_all()?;
-        if create { std::fs::hard_link(&temporary, target) } else { std::fs::rename(&temporary, target) }
+        loop {
+            create_dirs_durably(parent)?;
+            let placed =
+                if create { std::fs::hard_link(&staged, target) } else { std::fs::rename(&staged, target) };
+            match placed {
+                // A cleaner removed the folder, empty yet, between the two steps.
+                Err(e) if e.kind() == io::ErrorKind::NotFound && staged.exists() => {}
+                other => break other,
+            }
+        }
     })();
     if create || written.is_err() {
-        // The link keeps the bytes; a temporary file left by a crash is invisible to listings.
-        let _ = std::fs::remove_file(&temporary);
+        // The link keeps the bytes.
+        let _ = std::fs::remove_file(&staged);
     }
     written?;
     File::open(parent)?.sync_all()
+}
+
+/// A new file in the staging folder.
+fn stage(staging: &FsPath) -> io::Result<(File, PathBuf)> {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    loop {
+        let path = staging.join(format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
+        match File::create_new(&path) {
+            Ok(file) => return Ok((file, path)),
+            // Left by a process of the same number that died.
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            // Removed together with the last object.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => std::fs::create_dir_all(staging)?,
+            Err(e) => return Err(e),
+        }
+    }
 }
 
 fn create_dirs_durably(dir: &FsPath) -> io::Result<()> {

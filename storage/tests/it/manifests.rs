@@ -40,7 +40,7 @@ fn add(m: &Manifest, block: &BlockMeta) -> Result<Manifest, StorageError> {
     Ok(next)
 }
 
-async fn race(store: Arc<dyn ObjectStore>, writers: i64, commits: i64) {
+pub async fn race(store: Arc<dyn ObjectStore>, writers: i64, commits: i64) {
     let tasks = (0..writers).map(|w| {
         let store = store.clone();
         tokio::spawn(async move {

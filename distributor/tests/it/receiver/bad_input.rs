@@ -26,6 +26,7 @@ async fn bodies_that_are_not_what_they_should_be() {
         (1, bytes(1, &[label("__name__", "m"), bytes(2, &[0x10, 0xff])].concat()), "cut short"),
         (1, bytes(1, &[label("__name__", "m"), bytes(4, &[0x08])].concat()), "malformed histogram"),
         (1, bytes(3, &[0x08]), "cut short"),
+        (1, V2::default().message(), "fields of 2.0"),
         (2, vec![0x2a, 5, 1], "malformed io.prometheus.write.v2.Request: length goes past the end"),
         (2, bytes(4, b"x"), "the first symbol must be the empty text"),
         (2, bytes(5, &[0x0a, 2, 0xff, 0xff]), "cut short"),

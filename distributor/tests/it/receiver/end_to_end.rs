@@ -266,8 +266,15 @@ async fn a_target_stays_in_one_shard_and_its_metadata_is_sent_once() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_of_one_tenant_run_side_by_side() {
+    side_by_side(10_000).await;
+    // One request empties the cache while another is between its walk and its labels.
+    side_by_side(20).await;
+}
+
+async fn side_by_side(cached_series_max: usize) {
     let shards = Shards::new(3);
-    let d = std::sync::Arc::new(shards.plain());
+    let config = sextant_distributor::DistributorConfig { cached_series_max, ..Default::default() };
+    let d = std::sync::Arc::new(shards.distributor(TenantLimits::default(), config));
     let mut tasks = Vec::new();
     for c in 0..8u64 {
         let (d, shards) = (d.clone(), shards.clone());
@@ -278,6 +285,11 @@ async fn requests_of_one_tenant_run_side_by_side() {
                     let (name, host) = (format!("m{n}"), format!("h{}", (n + c) % 6));
                     let labels = [("__name__", name.as_str()), ("instance", &host), ("job", "j")];
                     body.extend(series(&labels, &[((t * 8 + c) as i64, c as f64)]));
+                    if n == 7 {
+                        // The same series once more in the request, spelt otherwise.
+                        let other = [labels[1], labels[0], labels[2]];
+                        body.extend(series(&other, &[((t * 8 + c) as i64 + 100_000, c as f64)]));
+                    }
                 }
                 if t % 10 == c {
                     shards.0.lock().begin_epoch();
@@ -290,7 +302,7 @@ async fn requests_of_one_tenant_run_side_by_side() {
         task.await.unwrap();
     }
     let state = shards.0.lock();
-    assert_eq!(state.stored.values().map(|s| s.samples.len()).sum::<usize>(), 8 * 40 * 30);
+    assert_eq!(state.stored.values().map(|s| s.samples.len()).sum::<usize>(), 8 * 40 * 31);
     for ((_, labels), stored) in &state.stored {
         let n: u64 = labels.metric_name()[1..].parse().unwrap();
         let host: u64 = labels.get("instance").unwrap()[1..].parse().unwrap();

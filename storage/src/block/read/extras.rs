@@ -142,8 +142,7 @@ impl BlockReader {
         }
         let bad = |e: String| self.objects.nonsense(names::METADATA, e);
         let size = self.objects.size(names::METADATA)?;
-        let read = self.objects.ranges(names::METADATA, &self.opened.sums, &[0..size], true, stats).await?;
-        let bytes = read.get(0..size).ok_or_else(|| bad("was not read".into()))?;
+        let bytes = self.objects.range(names::METADATA, &self.opened.sums, 0..size, true, stats).await?;
         let reader = ParquetRecordBatchReaderBuilder::try_new(bytes).and_then(|b| b.build());
         let mut out = Vec::new();
         for batch in reader.map_err(|e| bad(e.to_string()))? {

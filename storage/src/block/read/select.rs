@@ -52,8 +52,9 @@ impl BlockReader {
             let at = set.t.len();
             let mut samples = 0..0;
             if let Some(target) = table.target(row) {
-                let times =
-                    grids.iter().find_map(|g| g.times(target)).ok_or_else(|| damaged("an unknown target"))?;
+                let times = GridGroup::find(&grids, |g| g.first_target(), target)
+                    .and_then(|i| grids[i].times(target))
+                    .ok_or_else(|| damaged("an unknown target"))?;
                 samples = append_times(table, row, times, select, &mut set.t)
                     .ok_or_else(|| damaged("positions beyond the grid"))?;
             }
@@ -98,7 +99,7 @@ impl BlockReader {
             let target = groups.get(r.group).and_then(Option::as_ref).and_then(|g| g.target(r.row));
             if let Some(target) = target
                 && known.insert(target)
-                && let Some(group) = GridGroup::find(&self.opened, target)
+                && let Some(group) = GridGroup::find(&self.opened.grid_targets, |t| *t, target)
             {
                 wanted.push(group);
             }

@@ -116,12 +116,12 @@ fn label_arrays(terms: &Terms, first: usize, n: usize, labels: &[(String, u32)])
     for (i, (_, id)) in labels.iter().enumerate() {
         column_of[*id as usize] = i + 1;
     }
-    for row in 0..n {
+    for sid in first..first + n {
         let mut others = Vec::new();
-        for &(name, value) in terms.pairs(first + row) {
+        for &(name, value) in terms.pairs(sid) {
             match column_of[name as usize] {
                 usize::MAX => others.push((terms.name(name), terms.value(name, value))),
-                column => texts[column][row] = Some(terms.value(name, value)),
+                column => texts[column][sid - first] = Some(terms.value(name, value)),
             }
         }
         rest.push(others);
