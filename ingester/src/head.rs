@@ -203,7 +203,12 @@ impl Head {
         let added = rows.samples.saturating_sub(samples);
         active.count(rows.memory, memory, added, header.now_ms);
         drop(rows);
-        carry.recent.insert(header.write_id, header.now_ms);
+        // A batch of which nothing was stored is not remembered: its repetition (a limit was raised, say) must count.
+        let items = (batch.value_count() + batch.histograms.len() + batch.exemplars.len()) as u64;
+        let refused: u64 = outcome.refused.iter().map(|r| u64::from(r.samples)).sum();
+        if items == 0 || refused < items {
+            carry.recent.insert(header.write_id, header.now_ms);
+        }
         Ok(outcome)
     }
 
