@@ -20,7 +20,7 @@ use arrow_flight::{
         server::{FlightSqlService, PeekableFlightDataStream},
     },
 };
-use arrow_schema::Schema;
+use arrow_schema::{DataType, Field, Schema};
 use futures::{Stream, StreamExt, TryStreamExt};
 use prost::Message;
 use sextant_model::TenantId;
@@ -81,6 +81,15 @@ fn schema_bytes(schema: &Schema) -> Result<bytes::Bytes, Status> {
     Ok(message.0)
 }
 
+/// The schema as rows are sent: the encoder writes dictionaries out.
+fn plain(schema: &Schema) -> Schema {
+    let field = |f: &Arc<Field>| match f.data_type() {
+        DataType::Dictionary(_, value) => Arc::new(f.as_ref().clone().with_data_type((**value).clone())),
+        _ => f.clone(),
+    };
+    Schema::new_with_metadata(schema.fields().iter().map(field).collect::<Vec<_>>(), schema.metadata().clone())
+}
+
 impl FlightSql {
     fn tenants(&self, metadata: &MetadataMap) -> Result<Vec<TenantId>, Status> {
         let header = metadata.get("x-scope-orgid").map(|v| v.to_str()).transpose();
@@ -90,7 +99,7 @@ impl FlightSql {
 
     async fn schema_of(&self, metadata: &MetadataMap, sql: &str) -> Result<Arc<Schema>, Status> {
         let tenants = self.tenants(metadata)?;
-        Ok(self.querier.sql_plan(&tenants, sql).await.map_err(status)?.schema())
+        Ok(Arc::new(plain(&self.querier.sql_plan(&tenants, sql).await.map_err(status)?.schema())))
     }
 
     async fn info_of(

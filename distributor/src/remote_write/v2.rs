@@ -347,12 +347,12 @@ fn unpack(input: &[u8], packed: Range<usize>, refs: &mut Vec<u32>) -> Result<(),
 #[inline]
 fn sample(input: &[u8], message: Range<usize>) -> Result<(i64, f64, i64), WireError> {
     // Value and timestamp, as senders write them.
-    if let [VALUE_TAG, b0, b1, b2, b3, b4, b5, b6, b7, TIMESTAMP_TAG, rest @ ..] = &input[message.clone()]
+    if let [VALUE_TAG, rest @ ..] = &input[message.clone()]
+        && let Some((bits, [TIMESTAMP_TAG, rest @ ..])) = rest.split_first_chunk::<8>()
         && let Ok((t, len)) = varint(rest)
         && len == rest.len()
     {
-        let v = f64::from_le_bytes([*b0, *b1, *b2, *b3, *b4, *b5, *b6, *b7]);
-        return Ok((t as i64, v, 0));
+        return Ok((t as i64, f64::from_le_bytes(*bits), 0));
     }
     let mut wire = Wire::new(input, message);
     let (mut v, mut t, mut start) = (0.0, 0, 0);

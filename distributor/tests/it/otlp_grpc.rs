@@ -51,8 +51,9 @@ async fn exports_are_stored_whatever_their_compression() {
     let bench = Bench::new(2);
     let plain = client(&bench).await;
     let with = |encoding| plain.clone().send_compressed(encoding).accept_compressed(encoding);
-    for (i, mut client) in
-        [plain.clone(), with(CompressionEncoding::Gzip), with(CompressionEncoding::Zstd)].into_iter().enumerate()
+    for (i, mut client) in [plain.clone(), with(CompressionEncoding::Gzip), with(CompressionEncoding::Zstd)]
+        .into_iter()
+        .enumerate()
     {
         let response = client.export(gauge(&i.to_string())).await.unwrap();
         assert!(response.get_ref().partial_success.is_none());

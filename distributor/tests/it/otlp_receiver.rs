@@ -259,3 +259,59 @@ async fn target_info_says_what_job_and_instance_are() {
     ];
     assert_eq!(bench.fake.series(), expected);
 }
+
+/// The flag "no recorded value" ends a series, in every form.
+#[tokio::test]
+async fn points_without_a_value_are_staleness_markers() {
+    let gone = json!({ "flags": 1, "timeUnixNano": "1000000", "count": "3", "bucketCounts": ["3", "0"],
+                       "explicitBounds": [1], "scale": 30, "positive": { "bucketCounts": ["3"] } });
+    let request = json!({ "resourceMetrics": [{ "scopeMetrics": [{ "metrics": [
+        { "name": "g", "gauge": { "dataPoints": [gone] } },
+        { "name": "h", "histogram": { "dataPoints": [gone], "aggregationTemporality": 2 } },
+        { "name": "e", "exponentialHistogram": { "dataPoints": [gone], "aggregationTemporality": 2 } },
+    ] }] }] });
+    let bench = Bench::new(1);
+    assert_eq!(export(&bench, "application/json", "", request.to_string().as_bytes()).await.status, 200);
+    let stored = bench.fake.stored();
+    assert_eq!(stored.len(), 5, "{stored:?}");
+    for ((_, series), s) in stored {
+        assert!(s.samples.iter().all(|(_, bits, _)| *bits == sextant_model::STALE_NAN_BITS), "{series}");
+        assert!(
+            s.histograms.iter().all(|(_, h, _)| h.is_stale() && h.positive_buckets.is_empty()),
+            "{series}"
+        );
+        assert_eq!(s.samples.len() + s.histograms.len(), 1, "{series}");
+    }
+}
+
+#[test]
+fn numbers_as_label_values_and_bounds() {
+    let text = |d: f64| {
+        let value = opentelemetry_proto::tonic::common::v1::AnyValue { value: Some(Any::DoubleValue(d)) };
+        sextant_distributor::otlp::parts::value_text(Some(&value))
+    };
+    for (d, expected) in
+        [(0.5, "0.5"), (1.0, "1"), (1e20, "100000000000000000000"), (1e21, "1e+21"), (-2.5e-7, "-2.5e-7")]
+    {
+        assert_eq!(text(d), expected);
+    }
+    let h = json!({ "count": "1", "bucketCounts": ["1", "0", "0"], "explicitBounds": [0.00001, 1e6] });
+    let request = json!({ "resourceMetrics": [{ "scopeMetrics": [{ "metrics": [
+        { "name": "h", "histogram": { "dataPoints": [h], "aggregationTemporality": 2 } },
+    ] }] }] });
+    let translated = sextant_distributor::otlp::translate(&read(&request).unwrap(), &OtlpOptions::default());
+    let bounds: Vec<&str> = translated.request.series.iter().filter_map(|s| s.labels.get("le")).collect();
+    assert_eq!(bounds, ["0.00001", "1000000", "+Inf"]);
+}
+
+#[test]
+fn attributes_that_make_an_exemplar_too_long_are_left_out() {
+    for (size, expected) in [(5, 3), (200, 2)] {
+        let e = json!({ "traceId": "5b8efff798038103d269b633813fc60c", "spanId": "eee19b7ec3c1b174", "asInt": 3,
+            "filteredAttributes": [{ "key": "k", "value": { "stringValue": "x".repeat(size) } }] });
+        let request = gauge(&json!({ "exemplars": [e] }));
+        let translated =
+            sextant_distributor::otlp::translate(&read(&request).unwrap(), &OtlpOptions::default());
+        assert_eq!(translated.request.series[0].exemplars[0].labels.len(), expected);
+    }
+}

@@ -48,7 +48,8 @@ fn what_grafana_calls() {
             assert_eq!(json("/query_exemplars?query=http_requests_total&start=0&end=10")["data"], serde_json::json!([]));
             let range = json("/query_range?query=sum(rate(http_requests_total[1m]))&start=120&end=240&step=60");
             assert_eq!(range["data"]["result"][0]["values"].as_array().unwrap().len(), 3);
-            assert_eq!(range["data"]["result"][0]["values"][0][1], "0.4");
+            let rate: f64 = range["data"]["result"][0]["values"][0][1].as_str().unwrap().parse().unwrap();
+            assert!((rate - 0.4).abs() < 1e-9, "{rate}");
             let form = "query=sum(rate(http_requests_total[1m]))&start=120&end=240&step=60";
             let posted = sextant.post(&format!("{prefix}/query_range"), "application/x-www-form-urlencoded", form.into()).unwrap();
             assert_eq!(serde_json::from_str::<serde_json::Value>(&posted.1).unwrap(), range);

@@ -328,7 +328,7 @@ impl ObjectStore for LossyStore {
     ) -> object_store::Result<object_store::PutResult> {
         let n = self.puts.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let result = self.inner.put_opts(location, payload, opts).await;
-        if n % self.every == 0 {
+        if n.is_multiple_of(self.every) {
             return Err(object_store::Error::Generic { store: "lossy", source: "the answer is lost".into() });
         }
         result
