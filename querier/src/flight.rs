@@ -87,7 +87,10 @@ fn plain(schema: &Schema) -> Schema {
         DataType::Dictionary(_, value) => Arc::new(f.as_ref().clone().with_data_type((**value).clone())),
         _ => f.clone(),
     };
-    Schema::new_with_metadata(schema.fields().iter().map(field).collect::<Vec<_>>(), schema.metadata().clone())
+    Schema::new_with_metadata(
+        schema.fields().iter().map(field).collect::<Vec<_>>(),
+        schema.metadata().clone(),
+    )
 }
 
 impl FlightSql {

@@ -39,7 +39,7 @@ fn main() -> ExitCode {
                 eprintln!("sextant: {e}");
                 return ExitCode::from(2);
             }
-            match server::run_blocking(config) {
+            match server::run_blocking(*config) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(e) => {
                     eprintln!("sextant: {e:#}");

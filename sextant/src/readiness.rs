@@ -19,11 +19,6 @@ impl Readiness {
         self.0.lock().remove(thing);
     }
 
-    /// One of them is gone again.
-    pub fn lost(&self, thing: &'static str) {
-        self.0.lock().insert(thing);
-    }
-
     /// What is not there yet; empty when ready.
     pub fn missing(&self) -> Vec<&'static str> {
         self.0.lock().iter().copied().collect()

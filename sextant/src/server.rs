@@ -32,10 +32,10 @@ use crate::{
 };
 
 /// Runs the process until it is told to stop.
-pub fn run_blocking(config: Box<Config>) -> Result<()> {
+pub fn run_blocking(config: Config) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("sextant").build()?;
     let timeout = config.duration("shutdown_timeout");
-    let result = runtime.block_on(run(*config));
+    let result = runtime.block_on(run(config));
     runtime.shutdown_timeout(timeout.min(Duration::from_secs(5)));
     result
 }

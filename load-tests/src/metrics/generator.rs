@@ -187,7 +187,10 @@ fn one_series(shape: &Shape, base: &[(String, String)], i: usize, random: &mut R
     } else {
         add("version", format!("1.{}.0", i % 7));
         add("revision", format!("{i:08x}"));
-        (if i % 2 == 0 { "build_info" } else { "kube_pod_labels" }.to_owned(), Kind::Constant { v: 1.0 })
+        (
+            if i.is_multiple_of(2) { "build_info" } else { "kube_pod_labels" }.to_owned(),
+            Kind::Constant { v: 1.0 },
+        )
     };
     pairs.push(("__name__".to_owned(), name));
     let start = match kind {

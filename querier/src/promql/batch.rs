@@ -196,15 +196,12 @@ pub fn to_batch(value: Value, table: &LabelTable) -> Result<RecordBatch, QueryEr
     RecordBatch::try_new(schema, columns).map_err(|e| internal(&e.to_string()))
 }
 
-fn column<'a, T: 'static>(batch: &'a RecordBatch, i: usize) -> Result<&'a T, QueryError> {
+fn column<T: 'static>(batch: &RecordBatch, i: usize) -> Result<&T, QueryError> {
     batch.column(i).as_any().downcast_ref::<T>().ok_or_else(|| internal("a column of another type"))
 }
 
 /// The items of a list column from the first row's to the last row's, and the offsets of the rows within them.
-fn items<'a, T: 'static>(
-    batch: &'a RecordBatch,
-    i: usize,
-) -> Result<(Vec<u32>, usize, usize, &'a T), QueryError> {
+fn items<T: 'static>(batch: &RecordBatch, i: usize) -> Result<(Vec<u32>, usize, usize, &T), QueryError> {
     let list: &ListArray = column(batch, i)?;
     let offsets = list.value_offsets();
     let (from, to) = (offsets[0] as usize, offsets[offsets.len() - 1] as usize);

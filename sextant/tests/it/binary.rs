@@ -73,7 +73,9 @@ impl Sextant {
             client,
         };
         let until = Instant::now() + Duration::from_secs(60);
-        while process.client.get(format!("{}/ready", process.url)).send().map(|r| r.status().as_u16()).ok() != Some(200) {
+        while process.client.get(format!("{}/ready", process.url)).send().map(|r| r.status().as_u16()).ok()
+            != Some(200)
+        {
             assert!(Instant::now() < until, "not ready within a minute");
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -87,8 +89,14 @@ impl Sextant {
     }
 
     /// POST; status and body, or the transport's error (the process died).
-    pub fn post(&self, path: &str, content_type: &str, body: Vec<u8>) -> Result<(u16, String), reqwest::Error> {
-        let request = self.client.post(format!("{}{path}", self.url)).header("Content-Type", content_type).body(body);
+    pub fn post(
+        &self,
+        path: &str,
+        content_type: &str,
+        body: Vec<u8>,
+    ) -> Result<(u16, String), reqwest::Error> {
+        let request =
+            self.client.post(format!("{}{path}", self.url)).header("Content-Type", content_type).body(body);
         let response = request.send()?;
         Ok((response.status().as_u16(), response.text()?))
     }
@@ -96,7 +104,8 @@ impl Sextant {
     /// JSON of a PromQL instant query's `data.result`.
     pub fn query(&self, query: &str, at_s: i64) -> serde_json::Value {
         let form = format!("query={}&time={at_s}", encode(query));
-        let (status, body) = self.post("/api/v1/query", "application/x-www-form-urlencoded", form.into()).unwrap();
+        let (status, body) =
+            self.post("/api/v1/query", "application/x-www-form-urlencoded", form.into()).unwrap();
         assert_eq!(status, 200, "{query}: {body}");
         serde_json::from_str::<serde_json::Value>(&body).unwrap()["data"]["result"].clone()
     }
@@ -116,7 +125,9 @@ impl Drop for Sextant {
 
 /// Percent-encodes a form value.
 pub fn encode(text: &str) -> String {
-    text.bytes().map(|b| if b.is_ascii_alphanumeric() { (b as char).to_string() } else { format!("%{b:02X}") }).collect()
+    text.bytes()
+        .map(|b| if b.is_ascii_alphanumeric() { (b as char).to_string() } else { format!("%{b:02X}") })
+        .collect()
 }
 
 /// A remote-write 1.0 body: series of (labels, samples).
@@ -153,7 +164,14 @@ fn a_new_user_sees_this_host_within_seconds() {
     assert!(status == 200 && page.contains("Sextant"));
     let (status, metrics) = sextant.get("/metrics");
     assert_eq!(status, 200);
-    for name in ["sextant_build_info", "sextant_distributor_samples_total", "sextant_ingester_", "sextant_querier_queries_total", "sextant_compactor_passes_total", "process_open_fds"] {
+    for name in [
+        "sextant_build_info",
+        "sextant_distributor_samples_total",
+        "sextant_ingester_",
+        "sextant_querier_queries_total",
+        "sextant_compactor_passes_total",
+        "process_open_fds",
+    ] {
         assert!(metrics.contains(name), "{name}");
     }
     assert_eq!(sextant.get("/healthz").0, 200);
@@ -167,7 +185,13 @@ fn a_second_process_on_the_folder_is_refused_and_a_stop_is_orderly() {
     let second = Command::new(binary())
         .arg("--data-dir")
         .arg(folder.path().join("data"))
-        .args(["--http.listen=127.0.0.1:0", "--grpc.listen=off", "--otlp.grpc.listen=off", "--otlp.http.listen=off", "--postgres.listen=off"])
+        .args([
+            "--http.listen=127.0.0.1:0",
+            "--grpc.listen=off",
+            "--otlp.grpc.listen=off",
+            "--otlp.http.listen=off",
+            "--postgres.listen=off",
+        ])
         .output()
         .unwrap();
     let error = String::from_utf8_lossy(&second.stderr).into_owned();

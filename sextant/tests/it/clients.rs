@@ -53,8 +53,11 @@ assert provider.force_flush()
 provider.shutdown()
 "#;
     for (transport, address) in [("grpc", &sextant.otlp_grpc), ("http", &sextant.otlp_http)] {
-        let Some(out) = python("opentelemetry.sdk.metrics, opentelemetry.exporter.otlp.proto.grpc", program, &[transport, address])
-        else {
+        let Some(out) = python(
+            "opentelemetry.sdk.metrics, opentelemetry.exporter.otlp.proto.grpc",
+            program,
+            &[transport, address],
+        ) else {
             return;
         };
         assert!(out.status.success(), "{transport}: {}", String::from_utf8_lossy(&out.stderr));
@@ -76,7 +79,10 @@ provider.shutdown()
 fn the_flight_sql_driver_reads() {
     let folder = tempfile::tempdir().unwrap();
     let sextant = Sextant::start(folder.path(), &["--agent.host-metrics=false"], None);
-    let body = crate::binary::remote_write(&[(vec![("__name__", "m".to_owned()), ("pod", "p".to_owned())], vec![(1000, 1.5), (2000, 2.5)])]);
+    let body = crate::binary::remote_write(&[(
+        vec![("__name__", "m".to_owned()), ("pod", "p".to_owned())],
+        vec![(1000, 1.5), (2000, 2.5)],
+    )]);
     assert_eq!(sextant.post("/api/v1/push", "application/x-protobuf", body).unwrap().0, 204);
     let program = r#"
 import sys
@@ -120,10 +126,11 @@ fn a_prometheus_fills_it_by_remote_write() {
     let until = Instant::now() + Duration::from_secs(60);
     loop {
         let body = sextant.get("/api/v1/query?query=count({job=%22self%22})").1;
-        let count = serde_json::from_str::<serde_json::Value>(&body).unwrap()["data"]["result"][0]["value"][1]
-            .as_str()
-            .and_then(|s| s.parse::<f64>().ok())
-            .unwrap_or(0.0);
+        let count = serde_json::from_str::<serde_json::Value>(&body).unwrap()["data"]["result"][0]["value"]
+            [1]
+        .as_str()
+        .and_then(|s| s.parse::<f64>().ok())
+        .unwrap_or(0.0);
         if count > 100.0 {
             break;
         }

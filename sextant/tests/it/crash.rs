@@ -22,7 +22,12 @@ impl Checker {
     }
 
     fn start(&self, fault: Option<&str>) -> Option<Sextant> {
-        let args = ["--agent.host-metrics=false", "--ingester.shards=2", "--ingester.log-segment-size=1MiB", "--compactor.delete-delay=1s"];
+        let args = [
+            "--agent.host-metrics=false",
+            "--ingester.shards=2",
+            "--ingester.log-segment-size=1MiB",
+            "--compactor.delete-delay=1s",
+        ];
         Sextant::try_start(self.folder.path(), &args, fault)
     }
 
@@ -57,7 +62,9 @@ impl Checker {
                     return;
                 }
             }
-            if n % flush_every == 0 && sextant.post("/api/v1/admin/flush?compact=true", "text/plain", Vec::new()).is_err() {
+            if n % flush_every == 0
+                && sextant.post("/api/v1/admin/flush?compact=true", "text/plain", Vec::new()).is_err()
+            {
                 return;
             }
         }
@@ -77,11 +84,19 @@ impl Checker {
             }
         }
         for t in &self.acknowledged {
-            assert_eq!(seen.get(t), Some(&SERIES), "{what}: sample at {t} of {} acknowledged", self.acknowledged.len());
+            assert_eq!(
+                seen.get(t),
+                Some(&SERIES),
+                "{what}: sample at {t} of {} acknowledged",
+                self.acknowledged.len()
+            );
         }
         for (t, n) in &seen {
             assert!(*n <= SERIES, "{what}: {n} samples at {t}");
-            assert!(self.acknowledged.contains(t) || self.unknown.contains(t), "{what}: a sample at {t} that was never sent");
+            assert!(
+                self.acknowledged.contains(t) || self.unknown.contains(t),
+                "{what}: a sample at {t} that was never sent"
+            );
         }
         let sql = b"select count(*) as n from samples where name = 'crash_total'".to_vec();
         let (status, body) = sextant.post("/api/v1/sql", "text/plain", sql).unwrap();
@@ -111,7 +126,8 @@ fn nothing_acknowledged_is_lost_or_doubled_at_any_fault_point() {
     let mut checker = Checker::new();
     for point in points {
         // `log.after_sync` is passed by every write; let some through first.
-        let fault = if point == "log.after_sync" { format!("{point}=abort@9") } else { format!("{point}=abort@2") };
+        let fault =
+            if point == "log.after_sync" { format!("{point}=abort@9") } else { format!("{point}=abort@2") };
         if let Some(sextant) = checker.start(Some(&fault)) {
             checker.write(&sextant, 24, 6);
         }
@@ -119,7 +135,12 @@ fn nothing_acknowledged_is_lost_or_doubled_at_any_fault_point() {
         checker.check(&sextant, point);
     }
     assert!(checker.acknowledged.len() > 50, "{} acknowledged", checker.acknowledged.len());
-    println!("{} acknowledged, {} without an answer, {} fault points", checker.acknowledged.len(), checker.unknown.len(), points.len());
+    println!(
+        "{} acknowledged, {} without an answer, {} fault points",
+        checker.acknowledged.len(),
+        checker.unknown.len(),
+        points.len()
+    );
 }
 
 #[test]

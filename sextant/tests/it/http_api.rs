@@ -27,7 +27,10 @@ fn what_grafana_calls() {
     let sextant = filled(folder.path());
     for blocks in [false, true] {
         if blocks {
-            assert_eq!(sextant.post("/api/v1/admin/flush?compact=true", "text/plain", Vec::new()).unwrap().0, 204);
+            assert_eq!(
+                sextant.post("/api/v1/admin/flush?compact=true", "text/plain", Vec::new()).unwrap().0,
+                204
+            );
         }
         for prefix in ["/api/v1", "/prometheus/api/v1"] {
             let json = |path: &str| -> serde_json::Value {
@@ -39,19 +42,34 @@ fn what_grafana_calls() {
             let build = json("/status/buildinfo");
             assert!(build["data"]["version"].is_string() && build["data"]["features"].is_null());
             assert_eq!(json("/labels")["data"], serde_json::json!(["__name__", "job", "pod"]));
-            assert_eq!(json("/label/__name__/values?limit=40000")["data"], serde_json::json!(["http_requests_total"]));
-            assert_eq!(json("/label/pod/values?match[]=http_requests_total{pod!=%22a%22}")["data"], serde_json::json!(["b"]));
+            assert_eq!(
+                json("/label/__name__/values?limit=40000")["data"],
+                serde_json::json!(["http_requests_total"])
+            );
+            assert_eq!(
+                json("/label/pod/values?match[]=http_requests_total{pod!=%22a%22}")["data"],
+                serde_json::json!(["b"])
+            );
             assert_eq!(json("/series?match[]=http_requests_total")["data"].as_array().unwrap().len(), 2);
-            assert_eq!(json("/series?match[]=http_requests_total&limit=1")["data"].as_array().unwrap().len(), 1);
+            assert_eq!(
+                json("/series?match[]=http_requests_total&limit=1")["data"].as_array().unwrap().len(),
+                1
+            );
             assert!(json("/metadata")["data"].is_object());
             assert!(json("/rules")["data"]["groups"].is_array());
-            assert_eq!(json("/query_exemplars?query=http_requests_total&start=0&end=10")["data"], serde_json::json!([]));
-            let range = json("/query_range?query=sum(rate(http_requests_total[1m]))&start=120&end=240&step=60");
+            assert_eq!(
+                json("/query_exemplars?query=http_requests_total&start=0&end=10")["data"],
+                serde_json::json!([])
+            );
+            let range =
+                json("/query_range?query=sum(rate(http_requests_total[1m]))&start=120&end=240&step=60");
             assert_eq!(range["data"]["result"][0]["values"].as_array().unwrap().len(), 3);
             let rate: f64 = range["data"]["result"][0]["values"][0][1].as_str().unwrap().parse().unwrap();
             assert!((rate - 0.4).abs() < 1e-9, "{rate}");
             let form = "query=sum(rate(http_requests_total[1m]))&start=120&end=240&step=60";
-            let posted = sextant.post(&format!("{prefix}/query_range"), "application/x-www-form-urlencoded", form.into()).unwrap();
+            let posted = sextant
+                .post(&format!("{prefix}/query_range"), "application/x-www-form-urlencoded", form.into())
+                .unwrap();
             assert_eq!(serde_json::from_str::<serde_json::Value>(&posted.1).unwrap(), range);
         }
     }
@@ -79,7 +97,9 @@ fn sql_in_its_forms() {
         if blocks {
             assert_eq!(sextant.post("/api/v1/admin/flush", "text/plain", Vec::new()).unwrap().0, 204);
         }
-        let (status, body) = sql("select pod, count(*) as n, max(value) as top from samples where name = 'http_requests_total' group by pod order by pod");
+        let (status, body) = sql(
+            "select pod, count(*) as n, max(value) as top from samples where name = 'http_requests_total' group by pod order by pod",
+        );
         assert_eq!(status, 200, "{body}");
         assert_eq!(
             serde_json::from_str::<serde_json::Value>(&body).unwrap(),
@@ -87,20 +107,44 @@ fn sql_in_its_forms() {
         );
         let (_, body) = sql("select name, pod, sample_count, labels['job'] as job from metrics order by pod");
         assert!(body.contains(r#""sample_count":20"#) && body.contains(r#""job":"web""#), "{body}");
-        let (status, body) = sql("select pod, time, value from promql('rate(http_requests_total[1m])', 120, 240, '60s') where pod = 'a' order by time");
+        let (status, body) = sql(
+            "select pod, time, value from promql('rate(http_requests_total[1m])', 120, 240, '60s') where pod = 'a' order by time",
+        );
         assert_eq!(status, 200, "{body}");
-        assert_eq!(serde_json::from_str::<serde_json::Value>(&body).unwrap().as_array().unwrap().len(), 3, "{body}");
+        assert_eq!(
+            serde_json::from_str::<serde_json::Value>(&body).unwrap().as_array().unwrap().len(),
+            3,
+            "{body}"
+        );
     }
-    let (_, plan) = sql("explain select value from samples where pod = 'a' and time >= '1970-01-01T00:00:30Z' and time < '1970-01-01T00:01:00Z'");
+    let (_, plan) = sql(
+        "explain select value from samples where pod = 'a' and time >= '1970-01-01T00:00:30Z' and time < '1970-01-01T00:01:00Z'",
+    );
     assert!(plan.contains(r#"pod=\\\"a\\\""#) || plan.contains("pod="), "{plan}");
-    assert!(plan.contains("time>=30000ms") && plan.contains("time<=59999ms") && !plan.contains("FilterExec"), "{plan}");
+    assert!(
+        plan.contains("time>=30000ms") && plan.contains("time<=59999ms") && !plan.contains("FilterExec"),
+        "{plan}"
+    );
     let csv = sextant.post("/api/v1/sql?format=csv", "text/plain", b"select 1 as one".to_vec()).unwrap();
     assert_eq!(csv.1, "one\n1\n");
     let form = format!("query={}&format=csv", encode("select 2 as two"));
-    assert_eq!(sextant.post("/api/v1/sql", "application/x-www-form-urlencoded", form.into()).unwrap().1, "two\n2\n");
-    let json = sextant.post("/api/v1/sql", "application/json", br#"{"query": "select 3 as three"}"#.to_vec()).unwrap();
+    assert_eq!(
+        sextant.post("/api/v1/sql", "application/x-www-form-urlencoded", form.into()).unwrap().1,
+        "two\n2\n"
+    );
+    let json = sextant
+        .post("/api/v1/sql", "application/json", br#"{"query": "select 3 as three"}"#.to_vec())
+        .unwrap();
     assert_eq!(json.1, r#"[{"three":3}]"#);
-    for bad in ["drop table samples", "insert into samples select * from samples", "create table x as select 1", "copy samples to 'x.parquet'", "set a = b", "select", "select * from nowhere"] {
+    for bad in [
+        "drop table samples",
+        "insert into samples select * from samples",
+        "create table x as select 1",
+        "copy samples to 'x.parquet'",
+        "set a = b",
+        "select",
+        "select * from nowhere",
+    ] {
         let (status, body) = sql(bad);
         assert!((400..500).contains(&status), "{bad}: {status} {body}");
     }
@@ -112,7 +156,10 @@ fn tenants_do_not_see_each_other() {
     let sextant = Sextant::start(folder.path(), &["--agent.host-metrics=false", "--multi-tenancy"], None);
     let send = |tenant: &str, v: f64| {
         let body = remote_write(&[(vec![("__name__", "m".to_owned())], vec![(1000, v)])]);
-        let request = sextant.client.post(format!("{}/api/v1/push", sextant.url)).header("Content-Type", "application/x-protobuf");
+        let request = sextant
+            .client
+            .post(format!("{}/api/v1/push", sextant.url))
+            .header("Content-Type", "application/x-protobuf");
         request.header("X-Scope-OrgID", tenant).body(body).send().unwrap().status().as_u16()
     };
     assert_eq!((send("a", 1.0), send("b", 2.0)), (204, 204));

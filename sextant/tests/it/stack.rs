@@ -26,7 +26,8 @@ impl Stack {
         let objects = folder.path().join("objects");
         std::fs::create_dir_all(&objects).unwrap();
         let store = open_store(&format!("file://{}", objects.display()), &StoreOptions::default()).unwrap();
-        let manifests = Arc::new(Manifests::new(store.clone(), sextant_storage::METRICS, ManifestOptions::default()));
+        let manifests =
+            Arc::new(Manifests::new(store.clone(), sextant_storage::METRICS, ManifestOptions::default()));
         let config = IngesterConfig {
             data_dir: folder.path().to_owned(),
             shards,
@@ -38,7 +39,12 @@ impl Stack {
         let distributor =
             Arc::new(Distributor::new(DistributorConfig::default(), limits.clone(), ingester.clone()));
         let cache = BlockCache::new(64 << 20);
-        let source = DataSource { store: store.clone(), manifests: manifests.clone(), shards: ingester.clone(), cache };
+        let source = DataSource {
+            store: store.clone(),
+            manifests: manifests.clone(),
+            shards: ingester.clone(),
+            cache,
+        };
         let querier = Querier::new(source, limits.clone(), QuerierConfig::default()).unwrap();
         let compactor = Arc::new(Compactor::new(CompactorConfig::default(), limits, store, manifests));
         Self { distributor, ingester, querier, compactor, _folder: folder }
