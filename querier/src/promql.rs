@@ -4,6 +4,7 @@
 //! `state` is what the operators of one query share.
 
 mod batch;
+mod hints;
 mod logical;
 mod physical;
 mod state;

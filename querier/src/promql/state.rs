@@ -8,7 +8,10 @@ use sextant_promql_eval::{EvalContext, RawSeries, Select, Value};
 use sextant_proto::SelectLimits;
 use tokio::sync::OnceCell;
 
-use super::batch::{LabelTable, to_batch};
+use super::{
+    batch::{LabelTable, to_batch},
+    hints::set_reset_hints,
+};
 use crate::{
     dataset::{Dataset, Selection},
     error::QueryError,
@@ -43,7 +46,8 @@ impl QueryState {
                 end: select.end_ms,
                 limits: self.limits,
             };
-            let set = self.dataset.select(&selection).await?;
+            let mut set = self.dataset.select(&selection).await?;
+            set_reset_hints(&mut set);
             self.context.hold(set.sample_count())?;
             to_batch(Value::Series(RawSeries::new(set)), &self.labels)
         };
