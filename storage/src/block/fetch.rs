@@ -156,6 +156,7 @@ impl Objects {
         parts.extend(fetched);
         // Runs may cover cached chunks in their gaps: of two parts with one start the longer is first.
         parts.sort_unstable_by_key(|(at, b)| (*at, usize::MAX - b.len()));
+        drop_contained(&mut parts);
         Ok(SparseObject { size, parts: parts.into() })
     }
 
@@ -225,6 +226,18 @@ impl Objects {
     }
 }
 
+/// Drops parts that lie within an earlier one: a range that begins in such a part and ends behind it would else not be found.
+/// The parts are in order of start.
+fn drop_contained(parts: &mut Vec<(u64, Bytes)>) {
+    let mut covered = 0u64;
+    parts.retain(|(at, bytes)| {
+        let end = at + bytes.len() as u64;
+        let keep = end > covered;
+        covered = covered.max(end);
+        keep
+    });
+}
+
 /// The parts of an object that were read. Parquet's readers take it for the whole.
 #[derive(Clone, Debug)]
 pub struct SparseObject {
@@ -289,5 +302,22 @@ impl ChunkReader for SparseObject {
     fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
         self.get(start..start + length as u64)
             .ok_or_else(|| ParquetError::EOF(format!("{length} bytes at {start} were not read")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cached_chunk_within_a_fetched_run_hides_nothing() {
+        let bytes: Vec<u8> = (0..100).collect();
+        let of = |r: Range<usize>| (r.start as u64, Bytes::copy_from_slice(&bytes[r]));
+        let mut parts = vec![of(0..50), of(20..30), of(50..60), of(60..100), of(70..80)];
+        drop_contained(&mut parts);
+        let object = SparseObject { size: 100, parts: parts.into() };
+        for (a, b) in [(25, 40), (20, 60), (75, 99), (0, 100), (55, 65)] {
+            assert_eq!(object.get(a..b).as_deref(), Some(&bytes[a as usize..b as usize]), "{a}..{b}");
+        }
     }
 }
