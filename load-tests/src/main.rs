@@ -15,12 +15,15 @@ enum Command {
     /// Write a deterministic stream of remote-write requests into a folder.
     Generate(metrics::GenerateArgs),
     /// Replay the stream to servers, ask queries, and print one table.
-    Metrics(metrics::RunArgs),
+    Metrics(Box<metrics::RunArgs>),
+    /// Fill a sextant's head without a flush and tell its memory per series.
+    HeadMemory(metrics::head_memory::Args),
 }
 
 fn main() -> Result<()> {
     match Command::parse() {
         Command::Generate(args) => metrics::generate(&args),
         Command::Metrics(args) => metrics::run(&args),
+        Command::HeadMemory(args) => metrics::head_memory::run(&args),
     }
 }

@@ -18,22 +18,17 @@ pub struct Ingest {
     pub wall_s: f64,
     /// CPU seconds of the server; NaN where it is not known.
     pub cpu_s: f64,
-    /// Peak resident memory of the server after it, MiB.
-    pub peak_mib: f64,
     /// Answers of 429 or 5xx, after which the request was sent again.
     pub retries: u64,
 }
 
 /// Sends everything.
-pub fn send(folder: &Path, connections: usize, peer: &mut Peer) -> Result<Ingest> {
-    let cpu = peer.cpu_seconds();
+pub fn send(folder: &Path, connections: usize, peer: &Peer) -> Result<Ingest> {
+    let mark = peer.cpu_mark();
     let begin = Instant::now();
     let retries = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..connections)
-            .map(|c| {
-                let (address, path) = (peer.address.clone(), peer.write_path.clone());
-                scope.spawn(move || send_one(&folder.join(format!("requests-{c}.bin")), &address, &path))
-            })
+            .map(|c| scope.spawn(move || send_file(&folder.join(format!("requests-{c}.bin")), peer)))
             .collect();
         let mut total = 0;
         for t in threads {
@@ -45,36 +40,54 @@ pub fn send(folder: &Path, connections: usize, peer: &mut Peer) -> Result<Ingest
         Ok(total)
     })?;
     let wall_s = begin.elapsed().as_secs_f64();
-    Ok(Ingest { wall_s, cpu_s: peer.cpu_seconds() - cpu, peak_mib: peer.peak_mib(), retries })
+    Ok(Ingest { wall_s, cpu_s: peer.cpu_since(&mark), retries })
 }
 
-fn send_one(file: &Path, address: &str, path: &str) -> Result<u64> {
-    let mut input = BufReader::with_capacity(1 << 20, std::fs::File::open(file)?);
-    let mut client = Client::new(address);
-    let headers = [
-        ("Content-Type", "application/x-protobuf"),
-        ("Content-Encoding", "snappy"),
-        ("X-Prometheus-Remote-Write-Version", "0.1.0"),
-    ];
+fn send_file(file: &Path, peer: &Peer) -> Result<u64> {
+    let input = std::fs::File::open(file).with_context(|| file.display().to_string())?;
+    let mut input = BufReader::with_capacity(1 << 20, input);
+    let mut sender = Sender::new(&peer.address, &peer.write_path);
     let mut length = [0; 4];
     let mut body = Vec::new();
-    let mut retries = 0;
     while input.read_exact(&mut length).is_ok() {
         body.resize(u32::from_le_bytes(length) as usize, 0);
         input.read_exact(&mut body).context("a cut request file")?;
+        sender.send(&body)?;
+    }
+    Ok(sender.retries)
+}
+
+/// One connection that sends remote write 1.0.
+pub struct Sender {
+    client: Client,
+    path: String,
+    /// Answers of 429 or 5xx so far.
+    pub retries: u64,
+}
+
+impl Sender {
+    /// To `host:port` and a path.
+    pub fn new(address: &str, path: &str) -> Self {
+        Self { client: Client::new(address), path: path.to_owned(), retries: 0 }
+    }
+
+    /// Sends a request until it is taken.
+    pub fn send(&mut self, body: &[u8]) -> Result<()> {
+        let headers = [
+            ("Content-Type", "application/x-protobuf"),
+            ("Content-Encoding", "snappy"),
+            ("X-Prometheus-Remote-Write-Version", "0.1.0"),
+        ];
         loop {
-            let answer = client.request("POST", path, &headers, &body)?;
+            let answer = self.client.request("POST", &self.path, &headers, body)?;
             match answer.status {
-                200 | 202 | 204 => break,
-                429 | 500..=599 if retries < 10_000 => {
-                    retries += 1;
+                200 | 202 | 204 => return Ok(()),
+                429 | 500..=599 if self.retries < 10_000 => {
+                    self.retries += 1;
                     std::thread::sleep(Duration::from_millis(20));
                 }
-                status => {
-                    bail!("{address}{path} answered {status}: {}", String::from_utf8_lossy(&answer.body))
-                }
+                status => bail!("{} answered {status}: {}", self.path, String::from_utf8_lossy(&answer.body)),
             }
         }
     }
-    Ok(retries)
 }

@@ -53,30 +53,54 @@ pub fn series(out: &mut Vec<u8>, scratch: &mut Vec<u8>, labels: &[u8], v: f64, t
     out.extend_from_slice(scratch);
 }
 
-/// Appends a time series with one integer native histogram of schema 0 whose buckets begin at index 0.
-pub fn native_series(out: &mut Vec<u8>, labels: &[u8], counts: &[u64], sum: f64, t: i64) {
-    let mut h = Vec::new();
-    h.push(1 << 3);
-    varint(&mut h, counts.iter().sum());
-    h.push(3 << 3 | 1);
-    h.extend_from_slice(&sum.to_le_bytes());
-    h.push(5 << 3 | 1);
-    h.extend_from_slice(&1e-128f64.to_le_bytes());
-    let mut span = Vec::new();
-    span.push(2 << 3);
-    varint(&mut span, counts.len() as u64);
-    bytes_field(&mut h, 11, &span);
-    let mut deltas = Vec::new();
+/// An integer native histogram whose buckets are positive and next to each other.
+pub struct NativeHistogram {
+    /// Resolution: a bucket's upper bound is the one below it times 2^(2^-schema).
+    pub schema: i64,
+    /// Index of the first bucket.
+    pub first: i64,
+    /// Observations of each bucket, not cumulative.
+    pub counts: Vec<u64>,
+    /// Sum of the observations.
+    pub sum: f64,
+}
+
+fn zigzag(n: i64) -> u64 {
+    ((n << 1) ^ (n >> 63)) as u64
+}
+
+/// Appends a time series with one native histogram, `scratch` being free memory.
+pub fn native_series(out: &mut Vec<u8>, scratch: &mut Vec<u8>, labels: &[u8], h: &NativeHistogram, t: i64) {
+    let m = scratch;
+    m.clear();
+    m.push(1 << 3);
+    varint(m, h.counts.iter().sum());
+    m.push(3 << 3 | 1);
+    m.extend_from_slice(&h.sum.to_le_bytes());
+    m.push(4 << 3);
+    varint(m, zigzag(h.schema));
+    m.push(5 << 3 | 1);
+    m.extend_from_slice(&1e-128f64.to_le_bytes());
+    // One span: its offset is the first bucket's index.
+    let mut packed = vec![1 << 3];
+    varint(&mut packed, zigzag(h.first));
+    packed.push(2 << 3);
+    varint(&mut packed, h.counts.len() as u64);
+    bytes_field(m, 11, &packed);
+    packed.clear();
     let mut previous = 0i64;
-    for &c in counts {
-        let d = c as i64 - previous;
-        varint(&mut deltas, ((d << 1) ^ (d >> 63)) as u64);
+    for &c in &h.counts {
+        varint(&mut packed, zigzag(c as i64 - previous));
         previous = c as i64;
     }
-    bytes_field(&mut h, 12, &deltas);
-    h.push(15 << 3);
-    varint(&mut h, t as u64);
-    let mut message = labels.to_vec();
-    bytes_field(&mut message, 4, &h);
-    bytes_field(out, 1, &message);
+    bytes_field(m, 12, &packed);
+    m.push(15 << 3);
+    varint(m, t as u64);
+
+    packed.clear();
+    bytes_field(&mut packed, 4, m);
+    out.push(1 << 3 | 2);
+    varint(out, (labels.len() + packed.len()) as u64);
+    out.extend_from_slice(labels);
+    out.extend_from_slice(&packed);
 }
