@@ -168,6 +168,9 @@ impl fmt::Display for Labels {
         if !quoted_name {
             f.write_str(name)?;
         }
+        if !quoted_name && !name.is_empty() && self.len() == 1 {
+            return Ok(());
+        }
         f.write_str("{")?;
         let mut first = true;
         if quoted_name {
@@ -298,6 +301,10 @@ fn take<'a>(rest: &mut &'a [u8]) -> Result<&'a str, LabelError> {
             return Err(LabelError::Malformed("length too large"));
         }
         n |= ((b & 0x7f) as usize) << shift;
+        if b == 0 && shift > 0 {
+            // The same set must not have two encodings, or it would be two series.
+            return Err(LabelError::Malformed("length longer than it need be"));
+        }
         if b < 0x80 {
             break;
         }
@@ -314,6 +321,29 @@ fn take<'a>(rest: &mut &'a [u8]) -> Result<&'a str, LabelError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_that_are_not_canonical_are_refused() {
+        let table: [(&[u8], &str); 9] = [
+            (b"\x01", "cut text"),
+            (b"\x01a", "cut length"),
+            (b"\x01a\x02b", "cut text"),
+            (b"\x80\x80\x80\x80\x80\x01", "length too large"),
+            (b"\x81\x00a\x01b", "length longer than it need be"),
+            (b"\x01a\x81\x80\x00b", "length longer than it need be"),
+            (b"\x01a\x00", "empty value"),
+            (b"\x01b\x01x\x01a\x01x", "names out of order"),
+            (b"\x01a\x01\xff", "text is not UTF-8"),
+        ];
+        for (bytes, reason) in table {
+            let e = Labels::from_canonical_bytes(bytes).unwrap_err();
+            assert!(matches!(e, LabelError::Malformed(r) if r == reason), "{bytes:?}: {e}");
+        }
+        let e = Labels::from_canonical_bytes(b"\x01a\x01x\x01a\x01y").unwrap_err();
+        assert!(matches!(e, LabelError::Duplicate(_)), "{e}");
+        let e = Labels::from_canonical_bytes(b"\x00\x01x").unwrap_err();
+        assert!(matches!(e, LabelError::EmptyName(_)), "{e}");
+    }
 
     #[test]
     fn order_of_pairs_does_not_matter_and_empty_values_go() {

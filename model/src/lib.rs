@@ -5,6 +5,8 @@
 mod histogram;
 mod labels;
 mod matcher;
+mod names;
+mod re2;
 mod sample;
 mod series_set;
 mod tenant;
@@ -17,6 +19,8 @@ pub use histogram::{
 };
 pub use labels::{LabelError, Labels, LabelsBuilder, METRIC_NAME, SeriesId};
 pub use matcher::{MatchOp, Matcher, MatcherError, is_valid_label_name, is_valid_legacy_metric_name};
+pub use names::{EscapingScheme, escape_name, unescape_name};
+pub use re2::anchored_regex;
 pub use sample::{
     Exemplar, HistogramSample, MetricMetadata, MetricType, NO_START, STALE_NAN_BITS, Sample, is_stale_nan,
     stale_nan,

@@ -4,6 +4,8 @@ use std::fmt;
 
 use regex::Regex;
 
+use crate::re2::anchored_regex;
+
 /// How a matcher compares.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum MatchOp {
@@ -51,10 +53,11 @@ pub struct Matcher {
 }
 
 #[derive(Clone)]
-struct Compiled {
-    regex: Regex,
-    /// The expression is an alternation of these literals, so that postings can be looked up instead of scanned.
-    literals: Option<Vec<String>>,
+enum Compiled {
+    /// The expression is an alternation of these literals, in order, so that postings can be looked up instead of
+    /// scanned.
+    Literals(Vec<String>),
+    Regex(Regex),
 }
 
 impl Matcher {
@@ -64,11 +67,14 @@ impl Matcher {
         let compiled = match op {
             MatchOp::Equal | MatchOp::NotEqual => None,
             MatchOp::Regex | MatchOp::NotRegex => {
-                let regex = regex::RegexBuilder::new(&format!("^(?s:{value})$"))
-                    .size_limit(10 << 20)
-                    .build()
-                    .map_err(|e| MatcherError { pattern: value.clone(), reason: e.to_string() })?;
-                Some(Compiled { regex, literals: literal_alternation(&value) })
+                let compiled = match literal_alternation(&value) {
+                    Some(literals) => Compiled::Literals(literals),
+                    None => Compiled::Regex(
+                        anchored_regex(&value)
+                            .map_err(|reason| MatcherError { pattern: value.clone(), reason })?,
+                    ),
+                };
+                Some(compiled)
             }
         };
         Ok(Self { name, op, value, compiled })
@@ -100,7 +106,7 @@ impl Matcher {
     pub fn literals(&self) -> Option<Vec<&str>> {
         match (&self.op, &self.compiled) {
             (MatchOp::Equal | MatchOp::NotEqual, _) => Some(vec![&self.value]),
-            (_, Some(c)) => c.literals.as_ref().map(|l| l.iter().map(String::as_str).collect()),
+            (_, Some(Compiled::Literals(l))) => Some(l.iter().map(String::as_str).collect()),
             _ => None,
         }
     }
@@ -113,9 +119,9 @@ impl Matcher {
 
 impl Compiled {
     fn is_match(&self, value: &str) -> bool {
-        match &self.literals {
-            Some(literals) if literals.len() <= 8 => literals.iter().any(|l| l == value),
-            _ => self.regex.is_match(value),
+        match self {
+            Self::Literals(literals) => literals.binary_search_by(|l| l.as_str().cmp(value)).is_ok(),
+            Self::Regex(regex) => regex.is_match(value),
         }
     }
 }
@@ -123,7 +129,13 @@ impl Compiled {
 fn literal_alternation(pattern: &str) -> Option<Vec<String>> {
     let plain =
         |c: char| !matches!(c, '\\' | '.' | '+' | '*' | '?' | '(' | ')' | '[' | ']' | '{' | '}' | '^' | '$');
-    pattern.chars().all(plain).then(|| pattern.split('|').map(str::to_owned).collect())
+    if !pattern.chars().all(plain) {
+        return None;
+    }
+    let mut literals: Vec<String> = pattern.split('|').map(str::to_owned).collect();
+    literals.sort_unstable();
+    literals.dedup();
+    Some(literals)
 }
 
 impl PartialEq for Matcher {

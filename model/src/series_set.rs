@@ -105,6 +105,27 @@ impl SeriesSet {
         }
     }
 
+    /// A range of the series as a set of their own.
+    pub fn slice(&self, series: std::ops::Range<usize>) -> Self {
+        let (a, b) = (self.offsets[series.start] as usize, self.offsets[series.end] as usize);
+        let mut out = Self {
+            labels: self.labels[series.clone()].to_vec(),
+            offsets: self.offsets[series.start..=series.end].iter().map(|o| o - a as u32).collect(),
+            t: self.t[a..b].to_vec(),
+            v: self.v[a..b].to_vec(),
+            ..Self::default()
+        };
+        if !self.start.is_empty() {
+            out.start = self.start[a..b].to_vec();
+        }
+        if !self.h_offsets.is_empty() {
+            let (a, b) = (self.h_offsets[series.start] as usize, self.h_offsets[series.end] as usize);
+            out.h_offsets = self.h_offsets[series.start..=series.end].iter().map(|o| o - a as u32).collect();
+            out.h = self.h[a..b].to_vec();
+        }
+        out
+    }
+
     /// The float samples of a series: timestamps and values.
     pub fn floats(&self, i: usize) -> (&[i64], &[f64]) {
         let r = self.offsets[i] as usize..self.offsets[i + 1] as usize;

@@ -6,6 +6,29 @@ use super::spans::{cells, narrow};
 use super::{Histogram, ResetHint, Span};
 
 impl Histogram {
+    /// The reset hint that Prometheus' store gives to this sample of a series when `previous` is the sample before it, if
+    /// that is known: a gauge and a reset that was reported stay, and where both samples have one layout and no
+    /// reset lies between them the hint says so. What a sender said of no reset is not taken over.
+    pub fn hint_after(&self, previous: Option<&Self>) -> ResetHint {
+        if matches!(self.reset_hint, ResetHint::Gauge | ResetHint::Reset) {
+            return self.reset_hint;
+        }
+        let comparable = |p: &&Self| {
+            p.reset_hint != ResetHint::Gauge
+                && !p.is_stale()
+                && p.schema == self.schema
+                && p.zero_threshold == self.zero_threshold
+        };
+        match previous.filter(comparable) {
+            Some(p) if self.reset_hint == ResetHint::NoReset => {
+                let unknown = Self { reset_hint: ResetHint::Unknown, ..self.clone() };
+                unknown.hint_after(Some(p))
+            }
+            Some(p) if !self.detect_reset(p) => ResetHint::NoReset,
+            _ => ResetHint::Unknown,
+        }
+    }
+
     /// Whether a counter reset lies between `previous` and `self`: a populated bucket has gone, or a count (not the sum)
     /// has fallen.
     ///

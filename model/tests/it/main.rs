@@ -6,5 +6,6 @@ mod codec;
 mod suite;
 
 mod classic;
+mod names_and_matching;
 mod native_histograms;
 mod promql;
