@@ -9,7 +9,7 @@ use sextant_promql::{AggregateOp, PosRange};
 
 use crate::{
     annotations::HistogramOp, bits, block::StepBlock, context::EvalContext, error::EvalError,
-    groups::Grouping, steps::Steps,
+    groups::Grouping, steps::Steps, value::histogram_cost,
 };
 pub use state::Groups;
 
@@ -107,6 +107,7 @@ impl Aggregate {
 
     /// Adds series.
     pub fn add(&self, groups: &mut Groups, block: &StepBlock, ctx: &EvalContext) -> Result<(), EvalError> {
+        groups.cancel.get_or_insert_with(|| ctx.cancel.clone());
         for i in 0..block.len() {
             ctx.cancel.check()?;
             let row = block.row(i);
@@ -114,9 +115,10 @@ impl Aggregate {
                 continue;
             }
             let group = groups.group(&self.grouping, &block.labels[i]);
+            ctx.check_cells(group + 1, block.steps.count)?;
             groups.drop_name[group] |= block.drop_name[i];
             if row.has_histogram() {
-                self.add_mixed_row(groups, group, block, i, ctx);
+                self.add_mixed_row(groups, group, block, i, ctx)?;
             } else {
                 groups.add_floats(group, row.values, row.present);
             }
@@ -132,10 +134,12 @@ impl Aggregate {
         block: &StepBlock,
         i: usize,
         ctx: &EvalContext,
-    ) {
+    ) -> Result<(), EvalError> {
         use AggregateKind as K;
         let row = block.row(i);
+        let pace = ctx.cancel.pace();
         for step in bits::ones(row.present) {
+            pace.spend(row.histogram(step).map_or(4, |h| 16 * histogram_cost(h)))?;
             match (row.histogram(step), self.kind) {
                 (None, _) => groups.add_float(group, step, row.values[step]),
                 // These do not look at the value.
@@ -150,12 +154,13 @@ impl Aggregate {
                 }
             }
         }
+        Ok(())
     }
 
     /// The groups' values.
     pub fn finish(&self, groups: Groups, ctx: &EvalContext) -> Result<StepBlock, EvalError> {
         let mut notes = state::Notes::default();
-        let block = groups.finish(&mut notes);
+        let block = groups.finish(&mut notes, ctx)?;
         if notes.mixed {
             ctx.annotations.mixed_floats_histograms_in_aggregation(self.pos);
         }

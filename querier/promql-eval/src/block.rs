@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sextant_model::{Histogram, Labels};
 
-use crate::{bits, steps::Steps, value::histogram_cost};
+use crate::{bits, context::EvalContext, error::EvalError, steps::Steps, value::histogram_cost};
 
 /// What one series has at one step.
 #[derive(Clone, Debug)]
@@ -125,6 +125,13 @@ impl StepBlock {
         self.sample_count() + histograms.map(|h| histogram_cost(h) - 1).sum::<usize>()
     }
 
+    /// The same for one row.
+    pub(crate) fn held_in_row(&self, i: usize) -> usize {
+        let row = self.row(i);
+        let histograms = row.histograms.iter().flatten();
+        bits::count(row.present) + histograms.map(|h| histogram_cost(h) - 1).sum::<usize>()
+    }
+
     /// A row.
     pub fn row(&self, i: usize) -> Row<'_> {
         let n = self.steps.count;
@@ -231,9 +238,29 @@ impl StepBlock {
 
     /// Drops rows without a value.
     pub fn drop_empty_rows(&mut self) {
-        if (0..self.len()).any(|i| !bits::any(self.present_row(i))) {
-            let keep: Vec<usize> = (0..self.len()).filter(|&i| bits::any(self.present_row(i))).collect();
-            *self = self.take_rows(&keep);
+        let (n, w) = (self.steps.count, self.steps.words());
+        let mut kept = 0;
+        for i in 0..self.len() {
+            if !bits::any(self.present_row(i)) {
+                continue;
+            }
+            if kept < i {
+                self.labels.swap(kept, i);
+                self.drop_name[kept] = self.drop_name[i];
+                self.values.copy_within(i * n..(i + 1) * n, kept * n);
+                self.present.copy_within(i * w..(i + 1) * w, kept * w);
+                if let Some(h) = &mut self.histograms {
+                    (0..n).for_each(|s| h.swap(kept * n + s, i * n + s));
+                }
+            }
+            kept += 1;
+        }
+        self.labels.truncate(kept);
+        self.drop_name.truncate(kept);
+        self.values.truncate(kept * n);
+        self.present.truncate(kept * w);
+        if let Some(h) = &mut self.histograms {
+            h.truncate(kept * n);
         }
     }
 
@@ -279,10 +306,12 @@ impl StepBlock {
     }
 
     /// Repeats the one step of this block on a longer grid.
-    pub fn broadcast(&self, steps: Steps) -> Self {
+    pub(crate) fn broadcast(&self, steps: Steps, ctx: &EvalContext) -> Result<Self, EvalError> {
+        ctx.check_cells(self.len(), steps.count)?;
         let mut out = Self::with_capacity(steps, self.len());
         let full = bits::full(steps.count);
         for i in 0..self.len() {
+            ctx.cancel.check()?;
             match self.row(i).get(0) {
                 None => continue,
                 Some(Cell::Float(v)) => out.push(
@@ -301,6 +330,6 @@ impl StepBlock {
                 ),
             }
         }
-        out
+        Ok(out)
     }
 }

@@ -2,36 +2,19 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
+    atomic::{AtomicUsize, Ordering},
 };
 
-use crate::{annotations::Annotations, error::EvalError};
+use crate::{
+    annotations::Annotations,
+    cancel::CancelFlag,
+    error::EvalError,
+    step_counts::{FirstUser, StepCounts, Tally},
+    steps::Steps,
+};
 
-/// Set from outside to stop a query; looked at for each series in every kernel.
-#[derive(Clone, Debug, Default)]
-pub struct CancelFlag(Arc<AtomicBool>);
-
-impl CancelFlag {
-    /// Stops the query at the next look.
-    pub fn cancel(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether the query is to stop.
-    #[inline]
-    pub fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    /// An error where the query is to stop.
-    #[inline]
-    pub fn check(&self) -> Result<(), EvalError> {
-        if self.is_cancelled() { Err(EvalError::Cancelled) } else { Ok(()) }
-    }
-}
-
-/// A block may have so many cells per sample that may be held.
-const CELLS_PER_SAMPLE: usize = 4;
+/// A block may have so many cells per sample that may be held: a cell takes 8 bytes, a sample 16.
+const CELLS_PER_SAMPLE: usize = 2;
 
 /// A block of so few cells is always allowed.
 const SMALL_BLOCK: usize = 4096;
@@ -45,6 +28,7 @@ pub struct EvalContext {
     pub cancel: CancelFlag,
     max_samples: usize,
     counts: Arc<Counts>,
+    step_counts: Option<Arc<StepCounts>>,
 }
 
 /// Samples, as Prometheus' query statistics count them.
@@ -63,6 +47,7 @@ impl EvalContext {
             cancel: CancelFlag::default(),
             max_samples,
             counts: Arc::default(),
+            step_counts: None,
         }
     }
 
@@ -72,11 +57,26 @@ impl EvalContext {
         self
     }
 
+    /// The same context, counting samples for each step of the query's grid too: for `stats=all`.
+    pub fn with_step_counts(mut self, steps: Steps) -> Self {
+        self.step_counts = Some(Arc::new(StepCounts::new(steps.count)));
+        self
+    }
+
     /// An error where a block of so many cells must not be made. A block has a cell for every series and step, present
     /// or not, so that a query over many short-lived series could otherwise take memory that no sample accounts for.
     pub(crate) fn check_cells(&self, series: usize, steps: usize) -> Result<(), EvalError> {
         let most = self.max_samples.saturating_mul(CELLS_PER_SAMPLE).saturating_add(SMALL_BLOCK);
         if series.saturating_mul(steps) > most { Err(self.too_many_samples()) } else { Ok(()) }
+    }
+
+    /// An error where so many bytes of labels must not be made: what `label_join` and `label_replace` make may be larger
+    /// by far than the labels that there were.
+    pub(crate) fn check_label_bytes(&self, bytes: usize) -> Result<(), EvalError> {
+        const BYTES_PER_SAMPLE: usize = 16;
+        const FEW_BYTES: usize = 16 << 20;
+        let most = self.max_samples.saturating_mul(BYTES_PER_SAMPLE).saturating_add(FEW_BYTES);
+        if bytes > most { Err(self.too_many_samples()) } else { Ok(()) }
     }
 
     fn too_many_samples(&self) -> EvalError {
@@ -102,14 +102,42 @@ impl EvalContext {
         self.counts.live.fetch_sub(samples, Ordering::Relaxed);
     }
 
-    /// Counts samples that a selector has looked at, each as often as a step has.
-    pub(crate) fn touch(&self, samples: usize) {
-        self.counts.touched.fetch_add(samples, Ordering::Relaxed);
+    /// Counts samples that a selector has looked at, each as often as a step has: for each of `weight` steps.
+    pub(crate) fn touch(&self, samples: usize, weight: usize) {
+        self.counts.touched.fetch_add(samples.saturating_mul(weight), Ordering::Relaxed);
+    }
+
+    /// Whether samples are counted for each step.
+    pub(crate) fn counts_steps(&self) -> bool {
+        self.step_counts.is_some()
+    }
+
+    /// Counts for each step what was touched, and what was read where `first_user` says for which step.
+    pub(crate) fn touch_steps(
+        &self,
+        tally: impl FnOnce() -> Tally,
+        weight: usize,
+        first_user: Option<&FirstUser>,
+    ) {
+        if let Some(counts) = &self.step_counts {
+            counts.add(&tally(), weight, first_user);
+        }
     }
 
     /// The most samples that were held at a time: `peakSamples` of the HTTP API's statistics.
     pub fn peak_samples(&self) -> usize {
         self.counts.peak.load(Ordering::Relaxed)
+    }
+
+    /// [`EvalContext::touched_samples`] by step: `totalQueryableSamplesPerStep`. Empty unless steps are counted.
+    pub fn touched_samples_per_step(&self) -> Vec<u64> {
+        self.step_counts.as_ref().map_or_else(Vec::new, |c| c.looked_at())
+    }
+
+    /// Samples by the first step that uses them, each once per selector: `samplesReadPerStep`, and their sum
+    /// `samplesRead`. Empty unless steps are counted.
+    pub fn read_samples_per_step(&self) -> Vec<u64> {
+        self.step_counts.as_ref().map_or_else(Vec::new, |c| c.read())
     }
 
     /// The samples that all steps together have looked at: `totalQueryableSamples`.

@@ -13,6 +13,9 @@ use crate::{
     groups::Grouping,
 };
 
+/// Work for a value that becomes a label.
+const UNITS_PER_LABELS: usize = 128;
+
 /// `count_values("label", vector)`.
 #[derive(Clone, Debug)]
 pub struct CountValues {
@@ -40,6 +43,7 @@ impl CountValues {
     pub fn apply(&self, block: &StepBlock, ctx: &EvalContext) -> Result<StepBlock, EvalError> {
         let mut out = StepBlock::new(block.steps);
         let mut rows: HashMap<Labels, usize> = HashMap::new();
+        let pace = ctx.cancel.pace();
         for i in 0..block.len() {
             ctx.cancel.check()?;
             // Values often repeat from step to step: the row of the last value is kept.
@@ -50,6 +54,8 @@ impl CountValues {
                 let target = match (&cell, last) {
                     (Cell::Float(v), Some((bits, target))) if v.to_bits() == bits => target,
                     _ => {
+                        pace.spend(UNITS_PER_LABELS)?;
+                        ctx.check_cells(rows.len() + 1, out.steps.count)?;
                         let text = match &cell {
                             Cell::Float(v) => plain_float(*v),
                             Cell::Histogram(h) => h.to_string(),

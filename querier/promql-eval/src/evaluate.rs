@@ -31,7 +31,7 @@ pub fn evaluate(
 ) -> Result<QueryResult, EvalError> {
     let mut driver = Driver { provider, ctx, leaves: HashMap::new() };
     let value = driver.value(&plan.root)?;
-    finish(plan, value)
+    finish(plan, value, ctx)
 }
 
 /// Series per part of [`Driver::in_parts`].
@@ -44,20 +44,46 @@ struct Driver<'a> {
 }
 
 impl Driver<'_> {
-    fn value(&mut self, node: &Arc<Node>) -> Result<Value, EvalError> {
-        self.ctx.cancel.check()?;
-        if let Operator::Select(select) = &node.operator {
-            return self.leaf(select).map(Value::Series);
+    /// Children before parents, with a stack of its own: plans may be as deep as expressions are long.
+    fn value(&mut self, root: &Arc<Node>) -> Result<Value, EvalError> {
+        let mut open: Vec<(&Arc<Node>, Vec<Value>)> = Vec::new();
+        let mut next = Some(root);
+        loop {
+            if let Some(node) = next {
+                self.ctx.cancel.check()?;
+                match (self.at_once(node)?, open.last_mut()) {
+                    (Some(value), None) => return Ok(value),
+                    (Some(value), Some((_, inputs))) => inputs.push(value),
+                    (None, _) => open.push((node, Vec::with_capacity(node.children.len()))),
+                }
+            }
+            let Some((node, inputs)) = open.last_mut() else {
+                return Err(EvalError::Internal("no operator is left"));
+            };
+            next = node.children.get(inputs.len());
+            if next.is_some() {
+                continue;
+            }
+            let (node, inputs) = (*node, std::mem::take(inputs));
+            open.pop();
+            let value = self.apply(node, inputs)?;
+            match open.last_mut() {
+                None => return Ok(value),
+                Some((_, inputs)) => inputs.push(value),
+            }
         }
-        if node.split() == Split::Partial
-            && let Some(value) = self.in_parts(node)?
-        {
-            return Ok(value);
+    }
+
+    /// The value of a leaf, and of an aggregation that can be computed in parts; `None` where the inputs are needed.
+    fn at_once(&mut self, node: &Arc<Node>) -> Result<Option<Value>, EvalError> {
+        match &node.operator {
+            Operator::Select(select) => self.leaf(select).map(|s| Some(Value::Series(s))),
+            _ if node.split() == Split::Partial => self.in_parts(node),
+            _ => Ok(None),
         }
-        let mut inputs = Vec::with_capacity(node.children.len());
-        for child in &node.children {
-            inputs.push(self.value(child)?);
-        }
+    }
+
+    fn apply(&mut self, node: &Arc<Node>, inputs: Vec<Value>) -> Result<Value, EvalError> {
         let raw = node.children.iter().map(|c| is_raw(c));
         let held: usize = inputs.iter().zip(raw).filter(|(_, raw)| !raw).map(|(v, _)| v.sample_count()).sum();
         let value = node.apply(inputs, self.ctx)?;

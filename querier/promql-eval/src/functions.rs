@@ -12,6 +12,7 @@ use sextant_model::Labels;
 use crate::{
     bits,
     block::{Row, StepBlock},
+    context::EvalContext,
     error::EvalError,
     steps::Steps,
     value::{Scalars, Value},
@@ -27,16 +28,17 @@ pub fn time(steps: Steps) -> Value {
 }
 
 /// `-v`.
-pub fn negate(value: Value) -> Result<Value, EvalError> {
+pub fn negate(value: Value, ctx: &EvalContext) -> Result<Value, EvalError> {
     Ok(match value {
         Value::Scalar(mut s) => {
             s.values.iter_mut().for_each(|v| *v = -*v);
             Value::Scalar(s)
         }
         Value::Vector(mut b) => {
-            b.values.iter_mut().for_each(|v| *v = if *v == 0.0 { *v } else { -*v });
-            negate_zeros(&mut b);
+            negate_floats(&mut b, ctx)?;
+            let pace = ctx.cancel.pace();
             for h in b.histograms.iter_mut().flatten().flatten() {
+                pace.spend(crate::value::histogram_cost(h) * 8)?;
                 Arc::make_mut(h).mul(-1.0);
             }
             b.drop_name.fill(true);
@@ -47,16 +49,23 @@ pub fn negate(value: Value) -> Result<Value, EvalError> {
 }
 
 /// Present zeros get a sign; absent cells stay `0.0`.
-fn negate_zeros(b: &mut StepBlock) {
+fn negate_floats(b: &mut StepBlock, ctx: &EvalContext) -> Result<(), EvalError> {
     let (n, w) = (b.steps.count, b.steps.words());
     for i in 0..b.labels.len() {
-        for step in 0..n {
-            let v = &mut b.values[i * n + step];
-            if *v == 0.0 && bits::get(&b.present[i * w..(i + 1) * w], step) {
+        ctx.cancel.check()?;
+        let present = &b.present[i * w..(i + 1) * w];
+        let values = &mut b.values[i * n..(i + 1) * n];
+        if bits::is_full(present, n) {
+            values.iter_mut().for_each(|v| *v = -*v);
+            continue;
+        }
+        for (step, v) in values.iter_mut().enumerate() {
+            if bits::get(present, step) {
                 *v = -*v;
             }
         }
     }
+    Ok(())
 }
 
 /// Functions that make or take scalars.
@@ -88,10 +97,15 @@ impl ScalarFunction {
         }
     }
 
-    pub(crate) fn apply(self, inputs: Vec<Value>, steps: Steps) -> Result<Value, EvalError> {
+    pub(crate) fn apply(
+        self,
+        inputs: Vec<Value>,
+        steps: Steps,
+        ctx: &EvalContext,
+    ) -> Result<Value, EvalError> {
         let mut inputs = inputs.into_iter();
         match (self, inputs.next(), inputs.next()) {
-            (Self::Scalar, Some(Value::Vector(b)), None) => Ok(Value::Scalar(only_float(&b))),
+            (Self::Scalar, Some(Value::Vector(b)), None) => Ok(Value::Scalar(only_float(&b, ctx)?)),
             (Self::Vector, Some(Value::Scalar(s)), None) => {
                 let mut block = StepBlock::with_capacity(steps, 1);
                 let present = bits::full(steps.count);
@@ -112,17 +126,18 @@ impl ScalarFunction {
     }
 }
 
-fn only_float(b: &StepBlock) -> Scalars {
+fn only_float(b: &StepBlock, ctx: &EvalContext) -> Result<Scalars, EvalError> {
     let mut seen = vec![0usize; b.steps.count];
     let mut values = vec![f64::NAN; b.steps.count];
     for i in 0..b.len() {
+        ctx.cancel.check()?;
         let row = b.row(i);
         for step in bits::ones(row.present).filter(|&s| row.histogram(s).is_none()) {
             seen[step] += 1;
             values[step] = if seen[step] == 1 { row.values[step] } else { f64::NAN };
         }
     }
-    Scalars { steps: b.steps, values }
+    Ok(Scalars { steps: b.steps, values })
 }
 
 /// `absent`: 1 at the steps at which no series has a value.

@@ -4,6 +4,11 @@ use std::collections::HashMap;
 
 use sextant_model::{Labels, METRIC_NAME};
 
+use crate::{context::EvalContext, error::EvalError};
+
+/// Work for a label set whose group is looked up.
+const UNITS_PER_LABELS: usize = 32;
+
 /// The labels of `by` or `without`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Grouping {
@@ -92,6 +97,26 @@ impl GroupIndex {
         self.labels.push(grouping.labels_of(labels));
         self.ids.insert(self.key.clone(), id);
         id
+    }
+
+    /// The rows of each group.
+    pub fn rows(
+        &mut self,
+        grouping: &Grouping,
+        labels: &[Labels],
+        ctx: &EvalContext,
+    ) -> Result<Vec<Vec<usize>>, EvalError> {
+        let pace = ctx.cancel.pace();
+        let mut rows: Vec<Vec<usize>> = Vec::new();
+        for (i, labels) in labels.iter().enumerate() {
+            pace.spend(UNITS_PER_LABELS)?;
+            let group = self.of(grouping, labels);
+            if group == rows.len() {
+                rows.push(Vec::new());
+            }
+            rows[group].push(i);
+        }
+        Ok(rows)
     }
 
     /// The number of the group that has these labels: [`GroupIndex::of`] for labels that are a group's own.

@@ -37,6 +37,7 @@ impl Info {
         // The info series of each target, by metric name.
         let mut targets: HashMap<Labels, Vec<(&str, Vec<usize>)>> = HashMap::new();
         for (i, labels) in info.labels.iter().enumerate() {
+            ctx.cancel.check()?;
             let of = targets.entry(target(labels)).or_default();
             let name = labels.metric_name();
             match of.iter_mut().find(|(n, _)| *n == name) {
@@ -46,6 +47,7 @@ impl Info {
         }
         let mut out = StepBlock::new(base.steps);
         let mut rows: HashMap<(Labels, bool), usize> = HashMap::new();
+        let pace = ctx.cancel.pace();
         for i in 0..base.len() {
             ctx.cancel.check()?;
             let labels = &base.labels[i];
@@ -53,12 +55,15 @@ impl Info {
             let of = if is_info { None } else { targets.get(&target(labels)) };
             let mut last: Option<(Vec<usize>, Option<usize>)> = None;
             for step in bits::ones(base.present_row(i)) {
+                pace.spend(of.map_or(1, |of| of.iter().map(|(_, rows)| 4 + rows.len()).sum()))?;
                 let current = of.map_or_else(|| Ok(Vec::new()), |of| current(of, info, step))?;
                 let row = match &last {
                     Some((same, row)) if *same == current => *row,
                     _ => {
                         let enriched =
                             if is_info { Some(labels.clone()) } else { self.enrich(labels, &current, info)? };
+                        ctx.check_cells(out.len() + 1, out.steps.count)?;
+                        pace.spend(256)?;
                         enriched.map(|enriched| {
                             let drop_name = base.drop_name[i];
                             *rows.entry((enriched.clone(), drop_name)).or_insert_with(|| {
@@ -76,7 +81,7 @@ impl Info {
                 out.set(row, step, cell);
             }
         }
-        names::merge_same_labels(out)
+        names::merge_same_labels(out, ctx)
     }
 
     /// The labels of a series with those of its current info series; `None` where a matcher wants labels that no info

@@ -200,10 +200,10 @@ impl Node {
                     steps,
                     s.values.first().copied().unwrap_or(f64::NAN),
                 )),
-                Value::Vector(b) => Value::Vector(b.broadcast(steps)),
+                Value::Vector(b) => Value::Vector(b.broadcast(steps, ctx)?),
                 other => other,
             },
-            Operator::Negate => crate::functions::negate(args.next()?)?,
+            Operator::Negate => crate::functions::negate(args.next()?, ctx)?,
             Operator::Elementwise(op) => {
                 let block = args.vector()?;
                 Value::Vector(op.apply(block, &args.scalars()?, ctx)?)
@@ -215,9 +215,9 @@ impl Node {
             }
             Operator::ScalarBinary(op) => {
                 let lhs = args.scalar()?;
-                Value::Scalar(op.apply(lhs, &args.scalar()?))
+                Value::Scalar(op.apply(lhs, &args.scalar()?, ctx)?)
             }
-            Operator::ScalarFunction(op) => op.apply(args.rest(), steps)?,
+            Operator::ScalarFunction(op) => op.apply(args.rest(), steps, ctx)?,
             Operator::VectorBinary(op) => {
                 let lhs = args.vector()?;
                 Value::Vector(op.apply(lhs, args.vector()?, ctx)?)
@@ -244,8 +244,8 @@ impl Node {
                 let block = args.vector()?;
                 Value::Vector(op.apply(block, &args.scalars()?, ctx)?)
             }
-            Operator::LabelRewrite(op) => Value::Vector(op.apply(args.vector()?)?),
-            Operator::Sort(op) => Value::Vector(op.apply(args.vector()?, ctx)),
+            Operator::LabelRewrite(op) => Value::Vector(op.apply(args.vector()?, ctx)?),
+            Operator::Sort(op) => Value::Vector(op.apply(args.vector()?, ctx)?),
             Operator::Info(op) => {
                 let block = args.vector()?;
                 Value::Vector(op.apply(block, &args.vector()?, ctx)?)

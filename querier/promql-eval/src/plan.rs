@@ -26,6 +26,7 @@ use crate::{
     quantile::QuantileAggregate,
     rank::Rank,
     select::{Select, SelectorTime},
+    step_counts::FirstUser,
     steps::Steps,
     subquery::Subquery,
 };
@@ -64,6 +65,7 @@ pub fn plan(expr: &Expr, params: &EvalParams) -> Result<Plan, EvalError> {
         above: "",
         histograms: Histograms::Any,
         weight: 1,
+        first_user: &FirstUser::default(),
     };
     planner.root(&expr, &scope)?;
     planner.leaves.share();
@@ -95,7 +97,7 @@ fn check_limits(expr: &Expr, params: &EvalParams, steps: Steps) -> Result<(), Ev
 
 /// Where in the query an expression is planned.
 #[derive(Clone, Copy)]
-struct Scope {
+struct Scope<'a> {
     /// The grid of the expression.
     steps: Steps,
     /// First and last time that selectors without `@` are evaluated at, as Prometheus' select hints count them.
@@ -108,6 +110,8 @@ struct Scope {
     histograms: Histograms,
     /// How often the statistics count what a selector looks at.
     weight: usize,
+    /// For which step of the query the statistics count what is read.
+    first_user: &'a FirstUser,
 }
 
 /// What is needed of native histograms.
@@ -121,7 +125,7 @@ enum Histograms {
     Buckets,
 }
 
-impl Scope {
+impl Scope<'_> {
     fn under(&self, above: &'static str) -> Self {
         Self { above, ..*self }
     }
@@ -138,7 +142,7 @@ struct Planner<'a> {
 }
 
 impl Planner<'_> {
-    fn root(&mut self, expr: &Expr, scope: &Scope) -> Result<Arc<Node>, EvalError> {
+    fn root(&mut self, expr: &Expr, scope: &Scope<'_>) -> Result<Arc<Node>, EvalError> {
         match expr.unwrap_parens() {
             Expr::MatrixSelector(m) => self.raw_selector(m, scope),
             Expr::Subquery(s) => self.subquery(s, scope, scope.weight).map(|(node, ..)| node),
@@ -146,7 +150,7 @@ impl Planner<'_> {
         }
     }
 
-    fn expr(&mut self, expr: &Expr, scope: &Scope) -> Result<Arc<Node>, EvalError> {
+    fn expr(&mut self, expr: &Expr, scope: &Scope<'_>) -> Result<Arc<Node>, EvalError> {
         let expr = expr.unwrap_parens();
         let constant = matches!(expr, Expr::NumberLiteral(_) | Expr::StringLiteral(_));
         if scope.steps.count > 1 && !constant && self.invariant.contains(expr) {
@@ -155,6 +159,11 @@ impl Planner<'_> {
             let inner = self.expr(expr, &once)?;
             return Ok(Node::new(Operator::Broadcast, vec![inner], scope.steps));
         }
+        self.plain(expr, scope)
+    }
+
+    /// An expression that is computed at each of its steps.
+    fn plain(&mut self, expr: &Expr, scope: &Scope<'_>) -> Result<Arc<Node>, EvalError> {
         match expr {
             Expr::NumberLiteral(n) => Ok(Node::new(Operator::Number(n.val), vec![], scope.steps)),
             Expr::StringLiteral(s) => {
@@ -172,7 +181,7 @@ impl Planner<'_> {
         }
     }
 
-    fn unary(&mut self, unary: &UnaryExpr, scope: &Scope) -> Result<Arc<Node>, EvalError> {
+    fn unary(&mut self, unary: &UnaryExpr, scope: &Scope<'_>) -> Result<Arc<Node>, EvalError> {
         let inner = self.expr(&unary.expr, scope)?;
         if !unary.negative {
             return Ok(inner);
@@ -180,26 +189,34 @@ impl Planner<'_> {
         Ok(Node::new(Operator::Negate, vec![inner], scope.steps))
     }
 
-    fn binary(&mut self, b: &BinaryExpr, scope: &Scope) -> Result<Arc<Node>, EvalError> {
-        let mut scope = scope.under("");
-        if b.op.is_comparison() || matches!(b.op, BinaryOp::TrimUpper | BinaryOp::TrimLower) {
-            scope = scope.needing_buckets();
+    /// A chain of operators is as deep as it is long, on its left side: that side is walked in a loop.
+    fn binary(&mut self, b: &BinaryExpr, scope: &Scope<'_>) -> Result<Arc<Node>, EvalError> {
+        let mut chain = Vec::new();
+        let (mut next, mut scope) = (Some(b), *scope);
+        let mut first = &b.lhs;
+        while let Some(b) = next {
+            scope = scope.under("");
+            if b.op.is_comparison() || matches!(b.op, BinaryOp::TrimUpper | BinaryOp::TrimLower) {
+                scope = scope.needing_buckets();
+            }
+            chain.push((b, scope));
+            first = b.lhs.unwrap_parens();
+            next = match first {
+                Expr::Binary(lhs) if scope.steps.count <= 1 || !self.invariant.contains(first) => {
+                    Some(&**lhs)
+                }
+                _ => None,
+            };
         }
-        let scalar = |e: &Expr| e.value_type() == ValueType::Scalar;
-        let (scalar_lhs, scalar_rhs) = (scalar(&b.lhs), scalar(&b.rhs));
-        let lhs = self.expr(&b.lhs, &scope)?;
-        let rhs = self.expr(&b.rhs, &scope)?;
-        let (operator, children) = match (scalar_lhs, scalar_rhs) {
-            (true, true) => (Operator::ScalarBinary(ScalarBinary { op: b.op }), vec![lhs, rhs]),
-            (false, true) => (Operator::VectorScalar(VectorScalar::new(b, false)), vec![lhs, rhs]),
-            (true, false) => (Operator::VectorScalar(VectorScalar::new(b, true)), vec![rhs, lhs]),
-            (false, false) if b.op.is_set() => (Operator::SetOperation(SetOperation::new(b)), vec![lhs, rhs]),
-            (false, false) => (Operator::VectorBinary(VectorBinary::new(b)), vec![lhs, rhs]),
-        };
-        Ok(Node::new(operator, children, scope.steps))
+        let mut lhs = self.expr(first, &scope)?;
+        while let Some((b, scope)) = chain.pop() {
+            let rhs = self.expr(&b.rhs, &scope)?;
+            lhs = binary_node(b, lhs, rhs, scope.steps);
+        }
+        Ok(lhs)
     }
 
-    fn aggregate(&mut self, a: &AggregateExpr, scope: &Scope) -> Result<Arc<Node>, EvalError> {
+    fn aggregate(&mut self, a: &AggregateExpr, scope: &Scope<'_>) -> Result<Arc<Node>, EvalError> {
         let grouping = Grouping::new(&a.grouping, a.without);
         let input = self.expr(&a.expr, &scope.under(a.op.as_str()))?;
         let input_pos = a.expr.unwrap_parens().pos();
@@ -234,9 +251,31 @@ impl Planner<'_> {
     fn subquery(
         &mut self,
         s: &SubqueryExpr,
-        scope: &Scope,
+        scope: &Scope<'_>,
         weight: usize,
     ) -> Result<(Arc<Node>, SelectorTime, i64), EvalError> {
+        let (time, steps, span) = self.subquery_grid(s, scope)?;
+        let first_user = scope.first_user.below(scope.steps, steps, time, s.range_ms);
+        let inner = Scope {
+            steps,
+            span,
+            step_ms: steps.step_ms,
+            weight,
+            first_user: &first_user,
+            ..scope.needing_buckets()
+        };
+        let child = self.expr(&s.expr, &inner)?;
+        let op = Operator::Subquery(Subquery { range_ms: s.range_ms, time });
+        Ok((Node::new(op, vec![child], scope.steps), time, s.range_ms))
+    }
+
+    /// A subquery's reference time, its grid, and the times that selectors inside of it are evaluated at. Apart from
+    /// the recursion, so that a level of it takes little stack.
+    fn subquery_grid(
+        &self,
+        s: &SubqueryExpr,
+        scope: &Scope<'_>,
+    ) -> Result<(SelectorTime, Steps, (i64, i64)), EvalError> {
         let time = self.selector_time(s.at, s.offset_ms);
         let step_ms = s.step_ms.unwrap_or(self.params.default_subquery_step_ms).max(1);
         let first = time.at(&scope.steps, 0);
@@ -259,9 +298,18 @@ impl Planner<'_> {
         let base = time.at_ms.map_or(scope.span, |t| (t, t));
         let end = base.1.saturating_sub(s.offset_ms);
         let span = (base.0.saturating_sub(s.offset_ms).saturating_sub(s.range_ms), end);
-        let inner = Scope { steps, span, step_ms, weight, ..scope.needing_buckets() };
-        let child = self.expr(&s.expr, &inner)?;
-        let op = Operator::Subquery(Subquery { range_ms: s.range_ms, time });
-        Ok((Node::new(op, vec![child], scope.steps), time, s.range_ms))
+        Ok((time, steps, span))
     }
+}
+
+fn binary_node(b: &BinaryExpr, lhs: Arc<Node>, rhs: Arc<Node>, steps: Steps) -> Arc<Node> {
+    let scalar = |e: &Expr| e.value_type() == ValueType::Scalar;
+    let (operator, children) = match (scalar(&b.lhs), scalar(&b.rhs)) {
+        (true, true) => (Operator::ScalarBinary(ScalarBinary { op: b.op }), vec![lhs, rhs]),
+        (false, true) => (Operator::VectorScalar(VectorScalar::new(b, false)), vec![lhs, rhs]),
+        (true, false) => (Operator::VectorScalar(VectorScalar::new(b, true)), vec![rhs, lhs]),
+        (false, false) if b.op.is_set() => (Operator::SetOperation(SetOperation::new(b)), vec![lhs, rhs]),
+        (false, false) => (Operator::VectorBinary(VectorBinary::new(b)), vec![lhs, rhs]),
+    };
+    Node::new(operator, children, steps)
 }

@@ -31,7 +31,23 @@ pub fn quantile(q: f64, values: &mut [f64]) -> f64 {
     at * (1.0 - weight) + next * weight
 }
 
-fn nan_first(a: &f64, b: &f64) -> std::cmp::Ordering {
+/// The same for values that are in order.
+pub fn of_sorted(q: f64, values: &[f64]) -> f64 {
+    if values.is_empty() || q.is_nan() {
+        return f64::NAN;
+    }
+    if !(0.0..=1.0).contains(&q) {
+        return if q < 0.0 { f64::NEG_INFINITY } else { f64::INFINITY };
+    }
+    let rank = q * (values.len() - 1) as f64;
+    let lower = rank.floor().max(0.0) as usize;
+    let weight = rank - rank.floor();
+    let next = (lower + 1).min(values.len() - 1);
+    values[lower] * (1.0 - weight) + values[next] * weight
+}
+
+/// NaN before everything, -0 before 0.
+pub fn nan_first(a: &f64, b: &f64) -> std::cmp::Ordering {
     match (a.is_nan(), b.is_nan()) {
         (true, true) => std::cmp::Ordering::Equal,
         (true, false) => std::cmp::Ordering::Less,
@@ -56,21 +72,16 @@ impl QuantileAggregate {
     pub fn apply(&self, block: &StepBlock, q: &Scalars, ctx: &EvalContext) -> Result<StepBlock, EvalError> {
         self.annotate(q, ctx);
         let mut index = GroupIndex::default();
-        let mut rows: Vec<Vec<usize>> = Vec::new();
-        for (i, labels) in block.labels.iter().enumerate() {
-            let group = index.of(&self.grouping, labels);
-            if group == rows.len() {
-                rows.push(Vec::new());
-            }
-            rows[group].push(i);
-        }
+        let rows = index.rows(&self.grouping, &block.labels, ctx)?;
         let mut out = StepBlock::with_capacity(block.steps, index.len());
         let mut values = Vec::new();
+        let pace = ctx.cancel.pace();
         for (group, rows) in rows.iter().enumerate() {
             ctx.cancel.check()?;
             let drop_name = rows.iter().any(|&i| block.drop_name[i]);
             out.push_empty(index.labels[group].clone(), drop_name);
             for step in 0..block.steps.count {
+                pace.spend(8 * rows.len())?;
                 values.clear();
                 for &i in rows.iter().filter(|&&i| bits::get(block.present_row(i), step)) {
                     if block.row(i).histogram(step).is_some() {

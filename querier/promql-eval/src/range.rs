@@ -19,6 +19,7 @@ use crate::{
     block::StepBlock,
     context::EvalContext,
     error::EvalError,
+    step_counts::FirstUser,
     steps::Steps,
     value::{RawSeries, Scalars},
 };
@@ -151,6 +152,8 @@ pub struct RangeFunction {
     pub type_and_unit_labels: bool,
     /// How often the statistics count a sample of a window.
     pub weight: usize,
+    /// For which step of the query the statistics count a sample as read; `None` over a subquery, which reads nothing.
+    pub first_user: Option<FirstUser>,
 }
 
 impl RangeFunction {
@@ -162,6 +165,7 @@ impl RangeFunction {
             use_start_timestamps: true,
             type_and_unit_labels: false,
             weight: 1,
+            first_user: None,
         }
     }
 
@@ -183,10 +187,12 @@ impl RangeFunction {
             ctx.cancel.check()?;
             run.series(&raw.set, i, row, &mut out)?;
         }
-        // Prometheus counts the samples of a window beside the results; so does the limit here, for the longest one.
-        ctx.hold(run.longest_window + out.held_samples())?;
-        ctx.release(run.longest_window + out.held_samples());
-        ctx.touch(self.weight * run.touched);
+        ctx.hold(run.peak)?;
+        ctx.release(run.peak);
+        ctx.touch(run.touched, self.weight);
+        if let Some(tally) = run.tally {
+            ctx.touch_steps(|| tally, self.weight, self.first_user.as_ref());
+        }
         if self.kind.is_counter() {
             self.annotate_non_counters(raw, &out, ctx);
         }

@@ -68,11 +68,7 @@ impl Rank {
             return Err(EvalError::execution(format!("Scalar value {max} overflows int64")));
         }
         let mut index = GroupIndex::default();
-        let group_of: Vec<usize> = block.labels.iter().map(|l| index.of(&self.grouping, l)).collect();
-        let mut groups = vec![Vec::new(); index.len()];
-        for (i, &g) in group_of.iter().enumerate() {
-            groups[g].push(i);
-        }
+        let groups = index.rows(&self.grouping, &block.labels, ctx)?;
         let mut keep = vec![0; block.present.len()];
         let w = block.steps.words();
         let mut order = Vec::new();
@@ -84,7 +80,7 @@ impl Rank {
             }
             order.clear();
             for rows in &groups {
-                self.best(&block, rows, step, k as usize, ctx, &mut order);
+                self.best(&block, rows, step, k as usize, ctx, &mut order)?;
             }
             for &i in &order {
                 bits::set(&mut keep[i * w..(i + 1) * w], step);
@@ -107,14 +103,16 @@ impl Rank {
         k: usize,
         ctx: &EvalContext,
         out: &mut Vec<usize>,
-    ) {
+    ) -> Result<(), EvalError> {
+        let pace = ctx.cancel.pace();
         let present = rows.iter().copied().filter(|&i| bits::get(block.present_row(i), step));
         if self.op == AggregateOp::Limitk {
             out.extend(present.take(k));
-            return;
+            return Ok(());
         }
         let mut heap = Heap::new(k, self.op == AggregateOp::Bottomk);
         for i in present {
+            pace.spend(16)?;
             let row = block.row(i);
             if row.histogram(step).is_some() {
                 ctx.annotations.histogram_ignored_in_aggregation(self.op.as_str(), self.pos);
@@ -123,6 +121,7 @@ impl Rank {
             }
         }
         out.extend(heap.into_best_first());
+        Ok(())
     }
 
     fn limit_ratio(

@@ -6,6 +6,8 @@ use sextant_model::{Labels, SeriesSet};
 
 use crate::{
     block::{Cell, StepBlock},
+    cancel::sort_by,
+    context::EvalContext,
     error::EvalError,
     names,
     params::QueryKind,
@@ -48,7 +50,7 @@ pub struct MatrixSeries {
 }
 
 /// Removes names, finds collisions, sorts and shapes the root's value.
-pub fn finish(plan: &Plan, value: Value) -> Result<QueryResult, EvalError> {
+pub fn finish(plan: &Plan, value: Value, ctx: &EvalContext) -> Result<QueryResult, EvalError> {
     let t_ms = plan.steps.start_ms;
     Ok(match (plan.kind, value) {
         (_, Value::String(s)) => QueryResult::String { t_ms, s },
@@ -58,18 +60,18 @@ pub fn finish(plan: &Plan, value: Value) -> Result<QueryResult, EvalError> {
         (QueryKind::Range, Value::Scalar(s)) => QueryResult::Matrix(scalar_matrix(s)),
         (kind, Value::Vector(mut block)) => {
             block.drop_empty_rows();
-            let mut block = names::finish(block)?;
+            let mut block = names::finish(block, ctx)?;
             if kind == QueryKind::Instant {
                 return Ok(QueryResult::Vector(block));
             }
             let mut order: Vec<usize> = (0..block.len()).collect();
             if !block.labels.is_sorted() {
-                order.sort_by(|&a, &b| block.labels[a].cmp(&block.labels[b]));
+                sort_by(&mut order, &ctx.cancel, |a, b| block.labels[a].cmp(&block.labels[b]))?;
                 block = block.take_rows(&order);
             }
             QueryResult::Matrix(block)
         }
-        (_, Value::Series(raw)) => QueryResult::Raw(names::finish_raw(&raw)?),
+        (_, Value::Series(raw)) => QueryResult::Raw(names::finish_raw(&raw, ctx)?),
     })
 }
 

@@ -11,6 +11,7 @@ use crate::{
     context::EvalContext,
     error::EvalError,
     range::{interpolate, interpolate_histograms},
+    step_counts::{FirstUser, Tally},
     steps::Steps,
     value::RawSeries,
 };
@@ -96,6 +97,8 @@ pub struct InstantSelect {
     pub pos: PosRange,
     /// How often the statistics count a sample that is found.
     pub weight: usize,
+    /// For which step of the query the statistics count a sample as read.
+    pub first_user: FirstUser,
 }
 
 /// The newest sample at a step.
@@ -123,8 +126,20 @@ impl InstantSelect {
             }
         }
         out.drop_empty_rows();
-        if self.weight > 0 && self.output != InstantOutput::InfoTimestamp {
-            ctx.touch(self.weight * out.held_samples());
+        if self.output != InstantOutput::InfoTimestamp {
+            ctx.touch(out.held_samples(), self.weight);
+            ctx.touch_steps(|| Tally::of_block(&out), self.weight, Some(&self.first_user));
+        }
+        if matches!(self.output, InstantOutput::Timestamp | InstantOutput::StartTimestamp) {
+            // As Prometheus, which holds the samples of a step beside the timestamps made of them.
+            let mut held = 0;
+            let mut peak = 0;
+            for n in Tally::of_block(&out).read {
+                held += n as usize;
+                peak = peak.max(held + n as usize);
+            }
+            ctx.hold(peak)?;
+            ctx.release(peak);
         }
         Ok(out)
     }

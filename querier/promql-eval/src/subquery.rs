@@ -13,6 +13,9 @@ use crate::{
     value::RawSeries,
 };
 
+/// Work for a histogram that is copied.
+const UNITS_PER_HISTOGRAM: usize = 32;
+
 /// Turns a vector on an inner grid into raw samples. The inner grid is its child's.
 #[derive(Clone, Debug)]
 pub struct Subquery {
@@ -29,12 +32,14 @@ impl Subquery {
         let mut set = SeriesSet::new();
         let mut buf = SeriesBuf::default();
         let mut drop_name = Vec::with_capacity(block.len());
+        let pace = ctx.cancel.pace();
         for i in 0..block.len() {
             ctx.cancel.check()?;
             buf.clear();
             let row = block.row(i);
             for step in bits::ones(row.present) {
                 let t = block.steps.at(step);
+                pace.spend(if row.histograms.is_empty() { 1 } else { UNITS_PER_HISTOGRAM })?;
                 match row.get(step) {
                     Some(Cell::Float(v)) => {
                         buf.t.push(t);

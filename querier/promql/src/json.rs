@@ -11,7 +11,26 @@ use crate::{
 };
 
 /// The `data` of a `parse_query` answer. Durations are milliseconds; those that only a query's times resolve are 0.
+///
+/// Children first, with a stack of its own.
 pub fn to_json(expr: &Expr) -> Value {
+    let mut open = vec![(expr, false)];
+    let mut done: Vec<Value> = Vec::new();
+    while let Some((expr, has_children)) = open.pop() {
+        if has_children {
+            let own = node(expr);
+            let value = with_children(expr, own, &mut done);
+            done.push(value);
+        } else {
+            open.push((expr, true));
+            open.extend(expr.children().into_iter().rev().map(|child| (child, false)));
+        }
+    }
+    done.pop().unwrap_or(Value::Null)
+}
+
+/// A node without its children.
+fn node(expr: &Expr) -> Value {
     match expr {
         Expr::NumberLiteral(e) => json!({"type": "numberLiteral", "val": format_float(e.val)}),
         Expr::StringLiteral(e) => json!({"type": "stringLiteral", "val": e.val}),
@@ -25,12 +44,42 @@ pub fn to_json(expr: &Expr) -> Value {
         Expr::Call(e) => call(e),
         Expr::Aggregate(e) => aggregate(e),
         Expr::Binary(e) => binary(e),
-        Expr::Unary(e) => {
-            let op = if e.negative { "-" } else { "+" };
-            json!({"type": "unaryExpr", "op": op, "expr": to_json(&e.expr)})
-        }
-        Expr::Paren(e) => json!({"type": "parenExpr", "expr": to_json(&e.expr)}),
+        Expr::Unary(e) => json!({"type": "unaryExpr", "op": if e.negative { "-" } else { "+" }}),
+        Expr::Paren(_) => json!({"type": "parenExpr"}),
     }
+}
+
+/// A node with its children, which are the last of `done`.
+fn with_children(expr: &Expr, own: Value, done: &mut Vec<Value>) -> Value {
+    let mut last = || done.pop().unwrap_or(Value::Null);
+    match expr {
+        Expr::Subquery(_) | Expr::Unary(_) | Expr::Paren(_) => with(own, [("expr", last())]),
+        Expr::Binary(_) => {
+            let rhs = last();
+            with(own, [("lhs", last()), ("rhs", rhs)])
+        }
+        Expr::Aggregate(e) => {
+            let expr = last();
+            let param = if e.param.is_some() { last() } else { Value::Null };
+            with(own, [("expr", expr), ("param", param)])
+        }
+        Expr::Call(e) => {
+            let args = done.split_off(done.len().saturating_sub(e.args.len()));
+            with(own, [("args", Value::Array(args))])
+        }
+        Expr::NumberLiteral(_)
+        | Expr::StringLiteral(_)
+        | Expr::VectorSelector(_)
+        | Expr::MatrixSelector(_) => own,
+    }
+}
+
+/// Puts values into an object as they are: `json!` would copy each with all that is below it.
+fn with<const N: usize>(mut object: Value, values: [(&str, Value); N]) -> Value {
+    for (name, value) in values {
+        object[name] = value;
+    }
+    object
 }
 
 fn selector(kind: &str, e: &VectorSelector) -> Value {
@@ -68,7 +117,6 @@ fn start_or_end(at: Option<AtModifier>) -> Option<&'static str> {
 fn subquery(e: &SubqueryExpr) -> Value {
     json!({
         "type": "subquery",
-        "expr": to_json(&e.expr),
         "range": e.range_ms,
         "offset": e.offset_ms,
         "step": e.step_ms.unwrap_or_default(),
@@ -87,7 +135,6 @@ fn call(e: &CallExpr) -> Value {
             "variadic": e.func.variadic,
             "returnType": e.func.return_type.as_str(),
         },
-        "args": e.args.iter().map(to_json).collect::<Vec<_>>(),
     })
 }
 
@@ -95,8 +142,6 @@ fn aggregate(e: &AggregateExpr) -> Value {
     json!({
         "type": "aggregation",
         "op": e.op.as_str(),
-        "expr": to_json(&e.expr),
-        "param": e.param.as_ref().map(to_json),
         "grouping": e.grouping,
         "without": e.without,
     })
@@ -106,8 +151,6 @@ fn binary(e: &BinaryExpr) -> Value {
     json!({
         "type": "binaryExpr",
         "op": e.op.as_str(),
-        "lhs": to_json(&e.lhs),
-        "rhs": to_json(&e.rhs),
         "matching": e.matching.as_ref().map(matching),
         "bool": e.return_bool,
     })

@@ -18,6 +18,7 @@ mod pretty;
 mod printer;
 mod quote;
 mod series;
+pub mod testing;
 mod token;
 mod tokens;
 mod walk;

@@ -32,9 +32,9 @@ use crate::{
 /// How deep a tree may get. A chain of binary operators takes one level per operator.
 pub const MAX_DEPTH: usize = 500;
 
-/// How deep text may nest: parentheses, calls, signs, powers. Each level takes up to 3.5 kB of stack in a debug build,
-/// and a server's threads have 2 MB.
-pub const MAX_NESTING: usize = 250;
+/// How deep text may nest: parentheses, calls, signs, powers. A level takes up to 6 kB of stack in a debug build, in the
+/// parser or in what walks the tree; all together fit half a megabyte.
+pub const MAX_NESTING: usize = 80;
 
 /// Which parts of the language are on. All are by default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -6,7 +6,7 @@ use std::fmt::{self, Write};
 
 use crate::{
     ast::{AggregateExpr, BinaryExpr, CallExpr, Expr},
-    printer::{sign, write_aggregate_head, write_expr, write_operator, write_subquery_suffix},
+    printer::{sign, write_aggregate_head, write_expr, write_lhs, write_operator, write_subquery_suffix},
 };
 
 /// Prometheus' line limit.
@@ -101,7 +101,12 @@ impl Pretty {
     }
 
     fn binary(&mut self, e: &BinaryExpr, level: usize) -> fmt::Result {
-        self.expr(&e.lhs, level + 1)?;
+        if matches!(e.lhs, Expr::NumberLiteral(_)) {
+            self.indent(level + 1);
+            write_lhs(&mut self.out, e)?;
+        } else {
+            self.expr(&e.lhs, level + 1)?;
+        }
         self.out.push('\n');
         self.indent(level);
         write_operator(&mut self.out, e)?;

@@ -12,6 +12,7 @@ use crate::{
     duration::DurationExpr,
     duration_text::format_duration,
     number::{format_float, format_float_general},
+    operators::BinaryOp,
     quote::quote,
 };
 
@@ -35,7 +36,7 @@ pub(crate) fn write_expr(out: &mut dyn Write, expr: &Expr) -> fmt::Result {
         Expr::Call(e) => write_call(out, e),
         Expr::Aggregate(e) => write_aggregate(out, e),
         Expr::Binary(e) => {
-            write_expr(out, &e.lhs)?;
+            write_lhs(out, e)?;
             out.write_char(' ')?;
             write_operator(out, e)?;
             out.write_char(' ')?;
@@ -50,6 +51,14 @@ pub(crate) fn write_expr(out: &mut dyn Write, expr: &Expr) -> fmt::Result {
             write_expr(out, &e.expr)?;
             out.write_char(')')
         }
+    }
+}
+
+/// A sign binds weaker than a power: the infinity of `Inf ^ x` must not get one.
+pub(crate) fn write_lhs(out: &mut dyn Write, e: &BinaryExpr) -> fmt::Result {
+    match &e.lhs {
+        Expr::NumberLiteral(n) if e.op == BinaryOp::Pow && n.val == f64::INFINITY => out.write_str("Inf"),
+        lhs => write_expr(out, lhs),
     }
 }
 

@@ -8,6 +8,8 @@ use super::AggregateKind;
 use crate::{
     bits,
     block::StepBlock,
+    cancel::CancelFlag,
+    context::EvalContext,
     error::EvalError,
     groups::{GroupIndex, Grouping},
     kahan::Kahan,
@@ -25,6 +27,8 @@ pub struct Groups {
     kind: AggregateKind,
     steps: Steps,
     index: GroupIndex,
+    /// Of the query, once there is anything: merging is looked at too.
+    pub(super) cancel: Option<CancelFlag>,
     /// Per group, whether its name goes when the query ends.
     pub(super) drop_name: Vec<bool>,
     a: Vec<f64>,
@@ -54,6 +58,7 @@ impl Groups {
             kind,
             steps,
             index: GroupIndex::default(),
+            cancel: None,
             drop_name: Vec::new(),
             a: Vec::new(),
             b: Vec::new(),
@@ -224,7 +229,9 @@ impl Groups {
         }
         let (n, w) = (self.steps.count, self.steps.words());
         let mut histograms = other.histograms;
+        let cancel = self.cancel.clone().or(other.cancel);
         for (from, labels) in other.index.labels.iter().enumerate() {
+            cancel.as_ref().map_or(Ok(()), CancelFlag::check)?;
             // The labels of a group are its own group by any grouping that made them.
             let to = self.index.by_labels(labels);
             self.make_room();
@@ -325,12 +332,13 @@ impl Groups {
     }
 
     /// The results, without groups that have none.
-    pub fn finish(self, notes: &mut Notes) -> StepBlock {
+    pub fn finish(self, notes: &mut Notes, ctx: &EvalContext) -> Result<StepBlock, EvalError> {
         use AggregateKind as K;
         let (n, w) = (self.steps.count, self.steps.words());
         let groups = self.drop_name.len();
         let mut out = StepBlock::with_capacity(self.steps, groups);
         for group in 0..groups {
+            ctx.cancel.check()?;
             out.push_empty(self.index.labels[group].clone(), self.drop_name[group]);
             let words = group * w..(group + 1) * w;
             let broken = &self.broken[words.clone()];
@@ -370,7 +378,7 @@ impl Groups {
             }
         }
         out.drop_empty_rows();
-        out
+        Ok(out)
     }
 }
 

@@ -5,7 +5,10 @@ use std::collections::HashMap;
 use sextant_model::{Labels, LabelsBuilder, METRIC_NAME};
 use sextant_promql::{Cardinality, VectorMatching};
 
-use crate::names::is_metadata;
+use crate::{context::EvalContext, error::EvalError, names::is_metadata};
+
+/// Work for a label set that is filtered and looked up.
+pub const UNITS_PER_LABELS: usize = 64;
 
 /// The signatures of both sides' series: series with one signature match.
 pub struct Signatures {
@@ -19,18 +22,25 @@ pub struct Signatures {
 
 impl Signatures {
     /// Compares each label set once.
-    pub fn new(matching: &VectorMatching, lhs: &[Labels], rhs: &[Labels]) -> Self {
+    pub fn new(
+        matching: &VectorMatching,
+        lhs: &[Labels],
+        rhs: &[Labels],
+        ctx: &EvalContext,
+    ) -> Result<Self, EvalError> {
+        let pace = ctx.cancel.pace();
         let mut ids: HashMap<Labels, usize> = HashMap::with_capacity(lhs.len());
-        let mut of = |all: &[Labels]| -> Vec<usize> {
+        let mut of = |all: &[Labels]| -> Result<Vec<usize>, EvalError> {
             all.iter()
                 .map(|labels| {
+                    pace.spend(UNITS_PER_LABELS)?;
                     let next = ids.len();
-                    *ids.entry(match_labels(matching, labels)).or_insert(next)
+                    Ok(*ids.entry(match_labels(matching, labels)).or_insert(next))
                 })
                 .collect()
         };
-        let (lhs, rhs) = (of(lhs), of(rhs));
-        Self { lhs, rhs, count: ids.len() }
+        let (lhs, rhs) = (of(lhs)?, of(rhs)?);
+        Ok(Self { lhs, rhs, count: ids.len() })
     }
 }
 

@@ -26,13 +26,15 @@ impl SetOperation {
         mut rhs: StepBlock,
         ctx: &EvalContext,
     ) -> Result<StepBlock, EvalError> {
-        let signatures = Signatures::new(&self.matching, &lhs.labels, &rhs.labels);
+        let signatures = Signatures::new(&self.matching, &lhs.labels, &rhs.labels, ctx)?;
         ctx.cancel.check()?;
+        let pace = ctx.cancel.pace();
         if self.op == BinaryOp::Or {
             let left = present_by_signature(&lhs, &signatures.lhs, signatures.count);
             let w = lhs.steps.words();
             let mut keep = rhs.present.clone();
             for (i, &s) in signatures.rhs.iter().enumerate() {
+                pace.spend(w)?;
                 let row = &mut keep[i * w..(i + 1) * w];
                 row.iter_mut().zip(&left[s * w..(s + 1) * w]).for_each(|(k, l)| *k &= !l);
             }
@@ -40,12 +42,13 @@ impl SetOperation {
             rhs.drop_empty_rows();
             lhs.append(rhs);
             // A series may come from the left at one step and from the right at another.
-            return if lhs.steps.count > 1 { names::merge_same_labels(lhs) } else { Ok(lhs) };
+            return if lhs.steps.count > 1 { names::merge_same_labels(lhs, ctx) } else { Ok(lhs) };
         }
         let right = present_by_signature(&rhs, &signatures.rhs, signatures.count);
         let w = lhs.steps.words();
         let mut keep = lhs.present.clone();
         for (i, &s) in signatures.lhs.iter().enumerate() {
+            pace.spend(w)?;
             let row = &mut keep[i * w..(i + 1) * w];
             for (k, r) in row.iter_mut().zip(&right[s * w..(s + 1) * w]) {
                 *k &= if self.op == BinaryOp::And { *r } else { !r };

@@ -12,6 +12,7 @@ use super::{
 use crate::{
     bits,
     block::{Cell, Row, StepBlock},
+    cancel::Pace,
     context::EvalContext,
     error::EvalError,
 };
@@ -44,7 +45,7 @@ impl VectorBinary {
         // The right side is the one with at most one series per signature and step; `group_right` swaps.
         let swapped = self.matching.card == Cardinality::OneToMany;
         let (many, one) = if swapped { (&rhs, &lhs) } else { (&lhs, &rhs) };
-        let signatures = Signatures::new(&self.matching, &many.labels, &one.labels);
+        let signatures = Signatures::new(&self.matching, &many.labels, &one.labels, ctx)?;
         let mut by_signature = vec![(Vec::new(), Vec::new()); signatures.count];
         signatures.lhs.iter().enumerate().for_each(|(i, &s)| by_signature[s].0.push(i));
         signatures.rhs.iter().enumerate().for_each(|(i, &s)| by_signature[s].1.push(i));
@@ -55,6 +56,7 @@ impl VectorBinary {
             swapped,
             active: self.active_steps(&lhs, &rhs),
             ctx,
+            pace: ctx.cancel.pace(),
             rows: HashMap::new(),
             out: StepBlock::with_capacity(lhs.steps, many.len()),
             outcome: Vec::new(),
@@ -79,6 +81,9 @@ impl VectorBinary {
     }
 }
 
+/// Steps that are computed between two looks at the pace.
+const CHUNK: usize = 1 << 16;
+
 struct Join<'a> {
     op: &'a VectorBinary,
     many: &'a StepBlock,
@@ -86,6 +91,7 @@ struct Join<'a> {
     swapped: bool,
     active: Vec<u64>,
     ctx: &'a EvalContext,
+    pace: Pace<'a>,
     /// Result rows by their labels.
     rows: HashMap<Labels, usize>,
     out: StepBlock,
@@ -121,6 +127,7 @@ impl Join<'_> {
         for &m in many_rows {
             let mut rest = many.present_row(m).to_vec();
             for &o in one_rows {
+                self.pace.spend(words)?;
                 let mask = bits::and(many.present_row(m), one.present_row(o));
                 if bits::any(&mask) {
                     rest = bits::and_not(&rest, &mask);
@@ -139,6 +146,7 @@ impl Join<'_> {
         }
         let Some(fill) = fill_many else { return Ok(()) };
         for &o in one_rows {
+            self.pace.spend(words)?;
             let rest = bits::and_not(one.present_row(o), matched.steps());
             if bits::any(&rest) {
                 let labels = match_labels(&self.op.matching, &one.labels[o]);
@@ -156,6 +164,7 @@ impl Join<'_> {
         }
         let mut seen = vec![0; self.active.len()];
         for (k, &i) in rows.iter().enumerate() {
+            self.pace.spend(self.active.len())?;
             let present = bits::and(self.one.present_row(i), &self.active);
             if bits::intersects(&seen, &present) {
                 let other = rows[..k].iter().find(|&&j| bits::intersects(self.one.present_row(j), &present));
@@ -199,6 +208,7 @@ impl Join<'_> {
         let mut computed = vec![0; mask.len()];
         let mut cells = Vec::with_capacity(bits::count(mask));
         for step in bits::ones(mask) {
+            self.pace.spend(64)?;
             let (Some(l), Some(r)) = (lhs.get(step), rhs.get(step)) else { continue };
             let outcome = match (&l, &r) {
                 (Cell::Float(a), Cell::Float(b)) if !is_trim(op.op) => {
@@ -229,7 +239,7 @@ impl Join<'_> {
         if cells.is_empty() {
             return Ok(());
         }
-        let row = self.row(labels, drop_name);
+        let row = self.row(labels, drop_name)?;
         for (step, cell) in cells {
             if bits::get(self.out.present_row(row), step) {
                 return Err(EvalError::same_labelset());
@@ -252,7 +262,10 @@ impl Join<'_> {
         let op = self.op;
         matched.add(&labels, mask)?;
         self.outcome.resize(l.len(), 0.0);
-        element::float_rows(op.op, |i| l[i], |i| r[i], &mut self.outcome);
+        for ((out, l), r) in self.outcome.chunks_mut(CHUNK).zip(l.chunks(CHUNK)).zip(r.chunks(CHUNK)) {
+            self.pace.spend(4 * l.len())?;
+            element::float_rows(op.op, |i| l[i], |i| r[i], out);
+        }
         let filter = op.op.is_comparison() && !op.return_bool;
         let mut kept = mask.to_vec();
         if filter {
@@ -263,7 +276,7 @@ impl Join<'_> {
                 return Ok(());
             }
         }
-        let row = self.row(labels, drop_name);
+        let row = self.row(labels, drop_name)?;
         if bits::intersects(self.out.present_row(row), &kept) {
             return Err(EvalError::same_labelset());
         }
@@ -280,15 +293,16 @@ impl Join<'_> {
     }
 
     /// The result row of some labels.
-    fn row(&mut self, labels: Labels, drop_name: bool) -> usize {
+    fn row(&mut self, labels: Labels, drop_name: bool) -> Result<usize, EvalError> {
         if let Some(&row) = self.rows.get(&labels) {
             self.out.drop_name[row] |= drop_name;
-            return row;
+            return Ok(row);
         }
+        self.ctx.check_cells(self.out.len() + 1, self.out.steps.count)?;
         let row = self.out.len();
         self.out.push_empty(labels.clone(), drop_name);
         self.rows.insert(labels, row);
-        row
+        Ok(row)
     }
 }
 

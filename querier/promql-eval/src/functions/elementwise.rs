@@ -90,6 +90,9 @@ impl Elementwise {
     }
 }
 
+/// Work for one call of a function such as `exp`.
+const UNITS_PER_CALL: usize = 8;
+
 /// Replaces each present value, or clears its cell.
 fn each(
     block: &mut StepBlock,
@@ -97,11 +100,15 @@ fn each(
     mut f: impl FnMut(f64, usize) -> Option<f64>,
 ) -> Result<(), EvalError> {
     let (n, w) = (block.steps.count, block.steps.words());
+    let pace = ctx.cancel.pace();
     for i in 0..block.labels.len() {
         ctx.cancel.check()?;
         let present = &mut block.present[i * w..(i + 1) * w];
         let values = &mut block.values[i * n..(i + 1) * n];
         for (step, v) in values.iter_mut().enumerate() {
+            if step.is_multiple_of(64) {
+                pace.spend(64 * UNITS_PER_CALL)?;
+            }
             if !bits::get(present, step) {
                 continue;
             }

@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use sextant_promql::PosRange;
 
 use super::natural;
-use crate::{bits, block::StepBlock, context::EvalContext};
+use crate::{bits, block::StepBlock, cancel::sort_by, context::EvalContext, error::EvalError};
 
 /// What is sorted by.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,12 +41,13 @@ impl Sort {
     }
 
     /// The same rows in order.
-    pub fn apply(&self, mut block: StepBlock, ctx: &EvalContext) -> StepBlock {
+    pub fn apply(&self, mut block: StepBlock, ctx: &EvalContext) -> Result<StepBlock, EvalError> {
         if self.several_steps {
             ctx.annotations.sort_in_range_query(self.pos);
         }
         if self.key == SortKey::Value && block.histograms.is_some() {
             for i in 0..block.len() {
+                ctx.cancel.check()?;
                 for step in 0..block.steps.count {
                     if block.row(i).histogram(step).is_some() {
                         block.clear(i, step);
@@ -56,11 +57,11 @@ impl Sort {
             block.drop_empty_rows();
         }
         if block.steps.count != 1 {
-            return block;
+            return Ok(block);
         }
         block.drop_empty_rows();
         let mut order: Vec<usize> = (0..block.len()).filter(|&i| bits::any(block.present_row(i))).collect();
-        order.sort_by(|&a, &b| match &self.key {
+        sort_by(&mut order, &ctx.cancel, |a, b| match &self.key {
             SortKey::Value => self.by_value(block.values[a], block.values[b]),
             SortKey::Labels(names) => {
                 let by_names = names.iter().map(|n| {
@@ -72,8 +73,8 @@ impl Sort {
                     .then_with(|| block.labels[a].cmp(&block.labels[b]));
                 if self.descending { order.reverse() } else { order }
             }
-        });
-        block.take_rows(&order)
+        })?;
+        Ok(block.take_rows(&order))
     }
 
     fn by_value(&self, a: f64, b: f64) -> Ordering {

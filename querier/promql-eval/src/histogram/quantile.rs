@@ -8,9 +8,12 @@ use sextant_model::{
 use sextant_promql::PosRange;
 
 use crate::{
-    bits, block::StepBlock, context::EvalContext, error::EvalError, format::open_metrics_float,
+    bits, block::StepBlock, cancel::Pace, context::EvalContext, error::EvalError, format::open_metrics_float,
     value::Scalars,
 };
+
+/// Work for a series whose labels are looked up.
+const UNITS_PER_LABELS: usize = 64;
 
 /// The label with a classic bucket's upper bound.
 const BUCKET_LABEL: &str = "le";
@@ -64,11 +67,12 @@ impl HistogramQuantile {
         ctx: &EvalContext,
     ) -> Result<StepBlock, EvalError> {
         self.annotate_quantiles(args, ctx);
-        let (classics, of_labels) = self.classics(&block, ctx);
+        let (classics, of_labels) = self.classics(&block, ctx)?;
         let mut run = Run {
             op: self,
             args,
             ctx,
+            pace: ctx.cancel.pace(),
             out: StepBlock::new(block.steps),
             rows: HashMap::new(),
             labels: HashMap::new(),
@@ -117,10 +121,16 @@ impl HistogramQuantile {
     }
 
     /// The classic histograms of a vector, and where each is by its labels. Floats without a bound are noted.
-    fn classics(&self, block: &StepBlock, ctx: &EvalContext) -> (Vec<Classic>, HashMap<Labels, usize>) {
+    fn classics(
+        &self,
+        block: &StepBlock,
+        ctx: &EvalContext,
+    ) -> Result<(Vec<Classic>, HashMap<Labels, usize>), EvalError> {
         let mut classics: Vec<Classic> = Vec::new();
         let mut index: HashMap<Labels, usize> = HashMap::new();
+        let pace = ctx.cancel.pace();
         for i in 0..block.len() {
+            pace.spend(UNITS_PER_LABELS + block.steps.words())?;
             let row = block.row(i);
             if !bits::ones(row.present).any(|s| row.histogram(s).is_none()) {
                 continue;
@@ -137,7 +147,7 @@ impl HistogramQuantile {
             });
             classics[id].buckets.push((bound, i));
         }
-        (classics, index)
+        Ok((classics, index))
     }
 }
 
@@ -149,6 +159,7 @@ struct Run<'a> {
     op: &'a HistogramQuantile,
     args: &'a [Scalars],
     ctx: &'a EvalContext,
+    pace: Pace<'a>,
     out: StepBlock,
     rows: HashMap<Labels, usize>,
     /// Labels with a quantile's label, by the labels before and the quantile.
@@ -174,6 +185,7 @@ impl Run<'_> {
                 NanInfo::SkewedHigher => notes.quantile_nan_skew(name, pos),
                 NanInfo::None | NanInfo::ExcludedFromFraction => {}
             }
+            self.pace.spend(crate::value::histogram_cost(h) * 8)?;
             let labels = self.with_quantile(labels, q);
             self.set(labels, step, v)?;
         }
@@ -196,6 +208,7 @@ impl Run<'_> {
                     }
                 }
             };
+            self.pace.spend(16 * classic.buckets.len() * self.args.len())?;
             load(&mut buckets);
             if buckets.is_empty() {
                 continue;
@@ -236,6 +249,9 @@ impl Run<'_> {
     }
 
     fn set(&mut self, labels: Labels, step: usize, v: f64) -> Result<(), EvalError> {
+        if !self.rows.contains_key(&labels) {
+            self.ctx.check_cells(self.out.len() + 1, self.out.steps.count)?;
+        }
         let out = &mut self.out;
         let row = *self.rows.entry(labels.clone()).or_insert_with(|| {
             out.push_empty(labels, true);

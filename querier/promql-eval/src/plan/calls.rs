@@ -16,10 +16,30 @@ use crate::{
     node::{Node, Operator},
     range::{RangeFunction, RangeKind},
     select::{InstantOutput, SelectorTime},
+    step_counts::FirstUser,
 };
 
+/// The range vector that a function looks at.
+struct Ranged {
+    series: Arc<Node>,
+    window: crate::range::Window,
+    pos: PosRange,
+    first_user: Option<FirstUser>,
+}
+
+impl Ranged {
+    fn boxed(
+        series: Arc<Node>,
+        window: crate::range::Window,
+        pos: PosRange,
+        first_user: Option<FirstUser>,
+    ) -> Box<Self> {
+        Box::new(Self { series, window, pos, first_user })
+    }
+}
+
 impl Planner<'_> {
-    pub(super) fn call(&mut self, call: &CallExpr, scope: &Scope) -> Result<Arc<Node>, EvalError> {
+    pub(super) fn call(&mut self, call: &CallExpr, scope: &Scope<'_>) -> Result<Arc<Node>, EvalError> {
         let mut scope = scope.under(call.func.name);
         if HistogramStatistic::needs_totals_only(call.func.name) {
             if scope.histograms == Histograms::Any {
@@ -36,17 +56,33 @@ impl Planner<'_> {
         if let Some(kind) = RangeKind::of(name) {
             return self.range_function(call, kind, scope);
         }
+        match name {
+            "timestamp" | "start_timestamp" => return self.timestamp(call, scope),
+            "absent_over_time" => return self.absent_over_time(call, scope),
+            "info" => return self.info(call, scope),
+            "histogram_quantile" | "histogram_quantiles" | "histogram_fraction" => {
+                return self.histogram_quantile(call, scope);
+            }
+            _ => {}
+        }
+        let operator = self.call_operator(call, scope)?;
+        let children = self.vector_and_scalar_args(call, scope)?;
+        Ok(Node::new(operator, children, scope.steps))
+    }
+
+    /// The operator of a call whose inputs are its arguments. Apart from the recursion, so that a level of it takes
+    /// little stack.
+    fn call_operator(&self, call: &CallExpr, scope: &Scope<'_>) -> Result<Operator, EvalError> {
+        let name = call.func.name;
         let seconds = |ms: i64| Operator::Number(ms as f64 / 1000.0);
-        let operator = match name {
+        Ok(match name {
             "time" => Operator::Time,
             "pi" => Operator::Number(std::f64::consts::PI),
             "start" => seconds(self.params.start_ms),
             "end" => seconds(self.params.end_ms),
             "step" => seconds(self.params.step_ms),
-            "range" => seconds(self.params.end_ms - self.params.start_ms),
-            "timestamp" | "start_timestamp" => return self.timestamp(call, scope),
+            "range" => seconds(self.params.end_ms.saturating_sub(self.params.start_ms)),
             "absent" => Operator::Absent(Absent { labels: absent_labels(arg(call, 0)?) }),
-            "absent_over_time" => return self.absent_over_time(call, scope),
             "scalar" => Operator::ScalarFunction(ScalarFunction::Scalar),
             "vector" => Operator::ScalarFunction(ScalarFunction::Vector),
             "max_of" => Operator::ScalarFunction(ScalarFunction::MaxOf),
@@ -66,70 +102,94 @@ impl Planner<'_> {
                 Operator::LabelRewrite(LabelRewrite::join(string(call, 1)?, string(call, 2)?, &sources?))
             }
             "sort" | "sort_desc" | "sort_by_label" | "sort_by_label_desc" => sort(call, scope)?,
-            "info" => return self.info(call, scope),
-            "histogram_quantile" | "histogram_quantiles" | "histogram_fraction" => {
-                return self.histogram_quantile(call, scope);
-            }
             _ => match HistogramStatistic::of(name) {
                 Some(statistic) => Operator::HistogramStatistic(statistic),
-                None => return self.elementwise(call, scope),
+                None => Operator::Elementwise(Elementwise { kind: elementwise(name)? }),
             },
-        };
-        let children = self.vector_and_scalar_args(call, scope)?;
-        Ok(Node::new(operator, children, scope.steps))
+        })
     }
 
     /// Every argument that is not a string.
     fn vector_and_scalar_args(
         &mut self,
         call: &CallExpr,
-        scope: &Scope,
+        scope: &Scope<'_>,
     ) -> Result<Vec<Arc<Node>>, EvalError> {
-        call.args
-            .iter()
-            .filter(|a| a.value_type() != ValueType::String)
-            .map(|a| self.expr(a, scope))
-            .collect()
+        let mut children = Vec::with_capacity(call.args.len());
+        // `hour()` is `hour(vector(time()))`.
+        if call.args.is_empty() && DatePart::of(call.func.name).is_some() {
+            let time = Node::new(Operator::Time, vec![], scope.steps);
+            let vector = Operator::ScalarFunction(ScalarFunction::Vector);
+            children.push(Node::new(vector, vec![time], scope.steps));
+        }
+        for a in &call.args {
+            if a.value_type() != ValueType::String {
+                children.push(self.expr(a, scope)?);
+            }
+        }
+        Ok(children)
     }
 
     fn range_function(
         &mut self,
         call: &CallExpr,
         kind: RangeKind,
-        scope: &Scope,
+        scope: &Scope<'_>,
     ) -> Result<Arc<Node>, EvalError> {
-        let mut series = None;
+        let mut ranged = None;
         let mut scalars = Vec::new();
-        let mut arg_pos = PosRange::default();
         for a in &call.args {
-            match a.unwrap_parens() {
-                Expr::MatrixSelector(m) => {
-                    series = Some(self.matrix_selector(m, scope));
-                    arg_pos = m.pos;
-                }
-                Expr::Subquery(s) => {
-                    let (node, time, range_ms) = self.subquery(s, scope, 0)?;
-                    series = Some((node, self.plain_window(time, range_ms)));
-                    arg_pos = s.pos;
-                }
-                scalar => scalars.push(self.expr(scalar, scope)?),
+            match self.range_argument(a.unwrap_parens(), scope)? {
+                None => scalars.push(self.expr(a, scope)?),
+                some => ranged = some,
             }
         }
-        let (leaf, window) = series.ok_or(EvalError::Internal("a range function without a range vector"))?;
-        check_extended(call.func.name, &window)?;
+        let ranged = ranged.ok_or(EvalError::Internal("a range function without a range vector"))?;
+        self.range_node(call, kind, *ranged, scalars, scope)
+    }
+
+    fn range_argument(
+        &mut self,
+        argument: &Expr,
+        scope: &Scope<'_>,
+    ) -> Result<Option<Box<Ranged>>, EvalError> {
+        match argument {
+            Expr::MatrixSelector(m) => {
+                let (series, window) = self.matrix_selector(m, scope);
+                Ok(Some(Ranged::boxed(series, window, m.pos, Some(scope.first_user.clone()))))
+            }
+            Expr::Subquery(s) => {
+                let (series, time, range_ms) = self.subquery(s, scope, 0)?;
+                Ok(Some(Ranged::boxed(series, self.plain_window(time, range_ms), s.pos, None)))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Apart from the recursion, so that a level of it takes little stack.
+    fn range_node(
+        &self,
+        call: &CallExpr,
+        kind: RangeKind,
+        ranged: Ranged,
+        scalars: Vec<Arc<Node>>,
+        scope: &Scope<'_>,
+    ) -> Result<Arc<Node>, EvalError> {
+        check_extended(call.func.name, &ranged.window)?;
         let op = RangeFunction {
             // The argument that Prometheus' annotations point at is the first one, whatever its type.
             pos: if kind == RangeKind::QuantileOverTime {
                 arg(call, 0)?.unwrap_parens().pos()
             } else {
-                arg_pos
+                ranged.pos
             },
             use_start_timestamps: self.params.use_start_timestamps,
             type_and_unit_labels: self.params.type_and_unit_labels,
             weight: scope.weight,
-            ..RangeFunction::new(kind, window)
+            first_user: ranged.first_user,
+            ..RangeFunction::new(kind, ranged.window)
         };
-        let mut children = vec![leaf];
+        let mut children = vec![ranged.series];
         children.extend(scalars);
         Ok(Node::new(Operator::RangeFunction(op), children, scope.steps))
     }
@@ -145,13 +205,13 @@ impl Planner<'_> {
         }
     }
 
-    fn absent_over_time(&mut self, call: &CallExpr, scope: &Scope) -> Result<Arc<Node>, EvalError> {
+    fn absent_over_time(&mut self, call: &CallExpr, scope: &Scope<'_>) -> Result<Arc<Node>, EvalError> {
         let present = self.range_function(call, RangeKind::PresentOverTime, scope)?;
         let op = Operator::Absent(Absent { labels: absent_labels(arg(call, 0)?) });
         Ok(Node::new(op, vec![present], scope.steps))
     }
 
-    fn timestamp(&mut self, call: &CallExpr, scope: &Scope) -> Result<Arc<Node>, EvalError> {
+    fn timestamp(&mut self, call: &CallExpr, scope: &Scope<'_>) -> Result<Arc<Node>, EvalError> {
         let start = call.func.name == "start_timestamp";
         if let Expr::VectorSelector(v) = arg(call, 0)?.unwrap_parens()
             && (!start || self.params.use_start_timestamps)
@@ -164,33 +224,7 @@ impl Planner<'_> {
         Ok(Node::new(Operator::Elementwise(Elementwise { kind }), vec![child], scope.steps))
     }
 
-    fn elementwise(&mut self, call: &CallExpr, scope: &Scope) -> Result<Arc<Node>, EvalError> {
-        let name = call.func.name;
-        let kind = if let Some(part) = DatePart::of(name) {
-            if call.args.is_empty() {
-                let time = Node::new(Operator::Time, vec![], scope.steps);
-                let vector = Operator::ScalarFunction(ScalarFunction::Vector);
-                let vector = Node::new(vector, vec![time], scope.steps);
-                let op = Operator::Elementwise(Elementwise { kind: ElementwiseKind::Date(part) });
-                return Ok(Node::new(op, vec![vector], scope.steps));
-            }
-            ElementwiseKind::Date(part)
-        } else if let Some(f) = MathFunction::of(name) {
-            ElementwiseKind::Math(f)
-        } else {
-            match name {
-                "clamp" => ElementwiseKind::Clamp,
-                "clamp_min" => ElementwiseKind::ClampMin,
-                "clamp_max" => ElementwiseKind::ClampMax,
-                "round" => ElementwiseKind::Round,
-                _ => return Err(EvalError::execution(format!("function {name} is not implemented"))),
-            }
-        };
-        let children = self.vector_and_scalar_args(call, scope)?;
-        Ok(Node::new(Operator::Elementwise(Elementwise { kind }), children, scope.steps))
-    }
-
-    fn histogram_quantile(&mut self, call: &CallExpr, scope: &Scope) -> Result<Arc<Node>, EvalError> {
+    fn histogram_quantile(&mut self, call: &CallExpr, scope: &Scope<'_>) -> Result<Arc<Node>, EvalError> {
         let (vector, output) = match call.func.name {
             "histogram_quantile" => (1, QuantileOutput::Quantile),
             "histogram_fraction" => (2, QuantileOutput::Fraction),
@@ -209,7 +243,7 @@ impl Planner<'_> {
         Ok(Node::new(Operator::HistogramQuantile(op), children, scope.steps))
     }
 
-    fn info(&mut self, call: &CallExpr, scope: &Scope) -> Result<Arc<Node>, EvalError> {
+    fn info(&mut self, call: &CallExpr, scope: &Scope<'_>) -> Result<Arc<Node>, EvalError> {
         let base = self.expr(arg(call, 0)?, scope)?;
         let matchers: Vec<Matcher> = match call.args.get(1).map(Expr::unwrap_parens) {
             Some(Expr::VectorSelector(v)) => v.matchers.clone(),
@@ -294,7 +328,23 @@ fn valid_label_name(call: &CallExpr, i: usize, what: &str) -> Result<(), EvalErr
     }
 }
 
-fn sort(call: &CallExpr, scope: &Scope) -> Result<Operator, EvalError> {
+fn elementwise(name: &str) -> Result<ElementwiseKind, EvalError> {
+    if let Some(part) = DatePart::of(name) {
+        return Ok(ElementwiseKind::Date(part));
+    }
+    if let Some(f) = MathFunction::of(name) {
+        return Ok(ElementwiseKind::Math(f));
+    }
+    Ok(match name {
+        "clamp" => ElementwiseKind::Clamp,
+        "clamp_min" => ElementwiseKind::ClampMin,
+        "clamp_max" => ElementwiseKind::ClampMax,
+        "round" => ElementwiseKind::Round,
+        _ => return Err(EvalError::execution(format!("function {name} is not implemented"))),
+    })
+}
+
+fn sort(call: &CallExpr, scope: &Scope<'_>) -> Result<Operator, EvalError> {
     let labels: Result<Vec<&str>, _> = (1..call.args.len()).map(|i| string(call, i)).collect();
     let key = match call.func.name {
         "sort" | "sort_desc" => SortKey::Value,

@@ -27,7 +27,7 @@ impl Planner<'_> {
     pub(super) fn instant_selector(
         &mut self,
         v: &VectorSelector,
-        scope: &Scope,
+        scope: &Scope<'_>,
     ) -> Result<Arc<Node>, EvalError> {
         let output = if v.smoothed { InstantOutput::Smoothed } else { InstantOutput::Value };
         self.instant(v, output, scope)
@@ -37,7 +37,7 @@ impl Planner<'_> {
         &mut self,
         v: &VectorSelector,
         output: InstantOutput,
-        scope: &Scope,
+        scope: &Scope<'_>,
     ) -> Result<Arc<Node>, EvalError> {
         let time = self.selector_time(v.at, v.offset_ms);
         let leaf = self.leaf(v, &time, 0, scope);
@@ -51,7 +51,7 @@ impl Planner<'_> {
         time: SelectorTime,
         output: InstantOutput,
         pos: sextant_promql::PosRange,
-        scope: &Scope,
+        scope: &Scope<'_>,
     ) -> Arc<Node> {
         let op = InstantSelect {
             text: selector_text(matchers).into(),
@@ -60,19 +60,28 @@ impl Planner<'_> {
             output,
             pos,
             weight: scope.weight,
+            first_user: scope.first_user.clone(),
         };
         Node::new(Operator::InstantSelect(op), vec![leaf], scope.steps)
     }
 
     /// A range selector at the top of an instant query.
-    pub(super) fn raw_selector(&mut self, m: &MatrixSelector, scope: &Scope) -> Result<Arc<Node>, EvalError> {
+    pub(super) fn raw_selector(
+        &mut self,
+        m: &MatrixSelector,
+        scope: &Scope<'_>,
+    ) -> Result<Arc<Node>, EvalError> {
         let (leaf, window) = self.matrix_selector(m, scope);
-        let op =
-            RangeFunction { pos: m.pos, weight: scope.weight, ..RangeFunction::new(RangeKind::Raw, window) };
+        let op = RangeFunction {
+            pos: m.pos,
+            weight: scope.weight,
+            first_user: Some(scope.first_user.clone()),
+            ..RangeFunction::new(RangeKind::Raw, window)
+        };
         Ok(Node::new(Operator::RangeFunction(op), vec![leaf], scope.steps))
     }
 
-    pub(super) fn matrix_selector(&mut self, m: &MatrixSelector, scope: &Scope) -> (Arc<Node>, Window) {
+    pub(super) fn matrix_selector(&mut self, m: &MatrixSelector, scope: &Scope<'_>) -> (Arc<Node>, Window) {
         let v = &m.selector;
         let time = self.selector_time(v.at, v.offset_ms);
         let leaf = self.leaf(v, &time, m.range_ms, scope);
@@ -87,7 +96,13 @@ impl Planner<'_> {
         (leaf, window)
     }
 
-    fn leaf(&mut self, v: &VectorSelector, time: &SelectorTime, range_ms: i64, scope: &Scope) -> Arc<Node> {
+    fn leaf(
+        &mut self,
+        v: &VectorSelector,
+        time: &SelectorTime,
+        range_ms: i64,
+        scope: &Scope<'_>,
+    ) -> Arc<Node> {
         let lookback = self.params.lookback_ms;
         let (mut start, mut end) = time.at_ms.map_or(scope.span, |t| (t, t));
         // Windows and the look-back are open on the left: the millisecond at their far end is not needed.
@@ -120,7 +135,7 @@ impl Planner<'_> {
         &mut self,
         matchers: &[Matcher],
         time: &SelectorTime,
-        scope: &Scope,
+        scope: &Scope<'_>,
     ) -> Arc<Node> {
         let (start, end) = time.at_ms.map_or(scope.span, |t| (t, t));
         let request = SelectorRange {

@@ -17,13 +17,13 @@ use crate::{bits, block::Cell, block::StepBlock, error::EvalError, kahan};
 pub struct Scratch {
     pub rate: rate::Resets,
     queue: std::collections::VecDeque<u32>,
-    blocks: kahan::Blocks,
+    halves: kahan::Halves,
     counts: Vec<u32>,
-    sorted: Vec<f64>,
+    sorted: ordered::Sorted,
 }
 
-/// Windows longer than this, on average, are summed by blocks; shorter ones four at a time.
-const LONG_WINDOW: usize = 96;
+/// Windows longer than this, on average, are put together from halves; shorter ones are summed four at a time.
+const LONG_WINDOW: usize = 8;
 
 /// Fills row `row` of `out`.
 pub fn series(
@@ -67,9 +67,10 @@ pub fn series(
                 bits::set(present, step);
             };
             if is_long(bounds) {
-                kernel.blocks.prepare(f.v);
-                for (step, &(lo, hi)) in bounds.iter().enumerate() {
-                    finish(step, kernel.blocks.sum(f.v, lo as usize, hi as usize));
+                let longest = bounds.iter().map(|(lo, hi)| hi - lo).max().unwrap_or(0);
+                kernel.halves.prepare(f.v, longest as usize);
+                for (step, &(lo, hi)) in bounds.iter().enumerate().filter(|(_, (lo, hi))| lo < hi) {
+                    finish(step, kernel.halves.sum(f.v, lo as usize, hi as usize));
                 }
             } else {
                 for (chunk, windows) in bounds.chunks(4).enumerate() {
@@ -92,17 +93,40 @@ pub fn series(
         }
         K::QuantileOverTime => {
             let mut bad = None;
+            let mut stopped = Ok(());
+            kernel.sorted.clear();
             each(bounds, values, present, |step, lo, hi| {
+                if stopped.is_ok() {
+                    stopped = run.pace.spend(4 * (hi - lo));
+                }
+                if stopped.is_err() {
+                    return 0.0;
+                }
                 let q = run.arg(0, step);
                 if !(0.0..=1.0).contains(&q) {
                     bad = Some(q);
                 }
-                kernel.sorted.clear();
-                kernel.sorted.extend_from_slice(&f.v[lo..hi]);
-                crate::quantile::quantile(q, &mut kernel.sorted)
+                kernel.sorted.window(f.v, lo, hi);
+                kernel.sorted.quantile(q)
             });
+            stopped?;
             if let Some(q) = bad {
                 run.ctx.annotations.invalid_quantile(q, run.op.pos);
+            }
+        }
+        K::StddevOverTime | K::StdvarOverTime => {
+            let deviation = run.op.kind == K::StddevOverTime;
+            for (chunk, windows) in bounds.chunks(4).enumerate() {
+                let mut four = [(0, 0); 4];
+                four[..windows.len()].copy_from_slice(windows);
+                run.pace.spend(windows.iter().map(|(lo, hi)| 4 * (hi - lo) as usize).sum())?;
+                let variances = kahan::four_variances(f.v, four);
+                for (k, (&(lo, hi), v)) in windows.iter().zip(variances).enumerate() {
+                    if lo < hi {
+                        values[chunk * 4 + k] = if deviation { v.sqrt() } else { v };
+                        bits::set(present, chunk * 4 + k);
+                    }
+                }
             }
         }
         _ => {
@@ -111,8 +135,9 @@ pub fn series(
                 if lo == hi {
                     continue;
                 }
+                run.pace.spend(4 * (hi - lo) as usize)?;
                 let window = f.slice(lo as usize, hi as usize);
-                if let Some(Cell::Float(v)) = run.window(window, &[], run.at(step), name)? {
+                if let Some(Cell::Float(v)) = run.window(window, &[], &[], run.at(step), name)? {
                     values[step] = v;
                     bits::set(present, step);
                 }

@@ -15,14 +15,17 @@ use crate::{
 };
 
 /// Over one window of histograms that is not empty.
+///
+/// `resets` says of each but the first whether it comes after a reset: worked out once per series, not per window.
 pub fn extrapolated(
     op: &RangeFunction,
     h: &Histograms<'_>,
+    resets: &[bool],
     at: At,
     name: &str,
     notes: &Annotations,
 ) -> Option<Cell> {
-    match try_extrapolated(op, h, at, name, notes) {
+    match try_extrapolated(op, h, resets, at, name, notes) {
         Ok(result) => result.map(|h| Cell::Histogram(Arc::new(h))),
         Err(HistogramError::IncompatibleSchema) => {
             notes.mixed_exponential_custom(name, op.pos);
@@ -35,6 +38,7 @@ pub fn extrapolated(
 fn try_extrapolated(
     op: &RangeFunction,
     h: &Histograms<'_>,
+    resets: &[bool],
     at: At,
     name: &str,
     notes: &Annotations,
@@ -42,7 +46,7 @@ fn try_extrapolated(
     let is_counter = op.kind.is_counter();
     let (first, last) = (h[0], h[h.len() - 1]);
     let mut edge = Edge::new(first.t, last.t, h.len() - 1, at.start, at.end);
-    let mut result = if h.len() > 1 { Some(increase(op, h, name, notes)?) } else { None };
+    let mut result = if h.len() > 1 { Some(increase(op, h, resets, name, notes)?) } else { None };
     let start = if op.use_start_timestamps { first.start } else { 0 };
     let zero = if is_counter { zero_point(start, first.t, at.start) } else { None };
     let mut part = None;
@@ -73,6 +77,7 @@ fn try_extrapolated(
 fn increase(
     op: &RangeFunction,
     h: &Histograms<'_>,
+    resets: &[bool],
     name: &str,
     notes: &Annotations,
 ) -> Result<Histogram, HistogramError> {
@@ -89,7 +94,7 @@ fn increase(
     // Where the second histogram comes after a reset, the first does not matter, nor does its layout.
     let nothing;
     let mut previous = first;
-    if is_counter && is_reset(op, h[0], h[1]) {
+    if is_counter && resets[1] {
         let second = &h[1].h;
         nothing = Histogram {
             schema: second.schema,
@@ -116,8 +121,8 @@ fn increase(
         for (i, s) in h.iter().enumerate().skip(1) {
             let before = h[i - 1];
             overlap |= op.use_start_timestamps && is_start_overlap(before.start, before.t, s.start);
-            let start_reset = op.use_start_timestamps && is_start_reset(before.start, before.t, s.start, s.t);
-            if (start_reset || s.h.detect_reset(previous)) && result.add(previous)?.nhcb_bounds_reconciled {
+            // What came before the first reset is left out already.
+            if i > 1 && resets[i] && result.add(previous)?.nhcb_bounds_reconciled {
                 notes.mismatched_custom_buckets(HistogramOp::Addition, op.pos);
             }
             previous = &s.h;
@@ -129,6 +134,12 @@ fn increase(
     result.reset_hint = ResetHint::Gauge;
     result.compact(0);
     Ok(result)
+}
+
+/// For each histogram of a series whether it comes after a reset.
+pub fn resets(op: &RangeFunction, h: &Histograms<'_>, out: &mut Vec<bool>) {
+    out.clear();
+    out.extend((0..h.len()).map(|i| i > 0 && is_reset(op, h[i - 1], h[i])));
 }
 
 fn is_reset(op: &RangeFunction, before: &HistogramSample, s: &HistogramSample) -> bool {

@@ -9,9 +9,11 @@ use super::{
 };
 use crate::{
     block::{Cell, StepBlock},
+    cancel::Pace,
     context::EvalContext,
     error::EvalError,
     kahan,
+    step_counts::Tally,
     steps::Steps,
     value::{Scalars, histogram_cost},
 };
@@ -39,6 +41,12 @@ impl<'a> Floats<'a> {
 /// The histograms of one series or of one window.
 pub type Histograms<'a> = [&'a HistogramSample];
 
+/// Work per 16 bytes of a histogram that is added or compared.
+const UNITS_PER_HISTOGRAM_SAMPLE: usize = 8;
+
+/// Work for two histograms that are compared.
+const UNITS_PER_COMPARISON: usize = 64;
+
 /// Where a window lies.
 #[derive(Clone, Copy, Debug)]
 pub struct At {
@@ -58,11 +66,17 @@ pub struct Run<'a> {
     pub args: &'a [Scalars],
     pub steps: Steps,
     pub ctx: &'a EvalContext,
+    pub pace: Pace<'a>,
     pub buffers: Buffers,
-    /// How many samples the longest window so far has.
-    pub longest_window: usize,
+    /// The most samples held at a time, as Prometheus counts them: the results so far with a window of the series at
+    /// hand, and with its last window and its own results.
+    pub peak: usize,
+    /// How many samples the results so far count for.
+    produced: usize,
     /// How many samples all windows together have.
     pub touched: usize,
+    /// The same by step, where that is asked for.
+    pub tally: Option<Tally>,
 }
 
 /// Buffers kept between series. Series of one target share their timestamps: `bounds` and `edges` are made anew only
@@ -77,6 +91,7 @@ pub struct Buffers {
     longest: usize,
     touched: usize,
     h_bounds: Bounds,
+    h_resets: Vec<bool>,
     t: Vec<i64>,
     v: Vec<f64>,
     st: Vec<i64>,
@@ -84,7 +99,20 @@ pub struct Buffers {
 
 impl<'a> Run<'a> {
     pub fn new(op: &'a RangeFunction, args: &'a [Scalars], steps: Steps, ctx: &'a EvalContext) -> Self {
-        Self { op, args, steps, ctx, buffers: Buffers::default(), longest_window: 0, touched: 0 }
+        let tally = ctx.counts_steps().then(|| Tally::new(steps.count));
+        let pace = ctx.cancel.pace();
+        Self {
+            op,
+            args,
+            steps,
+            ctx,
+            pace,
+            buffers: Buffers::default(),
+            peak: 0,
+            produced: 0,
+            touched: 0,
+            tally,
+        }
     }
 
     /// Arguments that no value can have.
@@ -130,6 +158,7 @@ impl<'a> Run<'a> {
             floats = Floats { t: &ft, v: &fv, st: &fst };
         }
         if b.seen_t != floats.t || b.bounds.len() != self.steps.count {
+            self.pace.spend(floats.t.len() + self.steps.count)?;
             self.op.window.bounds(floats.t, &self.steps, &mut b.bounds);
             let windows = b.bounds.iter().map(|(lo, hi)| (hi - lo) as usize);
             b.longest = windows.clone().max().unwrap_or(0);
@@ -140,9 +169,15 @@ impl<'a> Run<'a> {
         }
         let h: Vec<&HistogramSample> = set.histograms(i).iter().filter(|h| !is_stale_nan(h.h.sum)).collect();
         let result = if h.is_empty() {
-            self.longest_window = self.longest_window.max(b.longest);
             self.touched += b.touched;
-            float_kernels::series(self, floats, &mut b, &set.labels[i], row, out)
+            self.pace.spend(floats.t.len() + self.steps.count)?;
+            if let Some(tally) = &mut self.tally {
+                tally.add_windows(&b.bounds, |lo, hi| u64::from(hi - lo));
+            }
+            let last = b.bounds.last().map_or(0, |(lo, hi)| (hi - lo) as usize);
+            let done = float_kernels::series(self, floats, &mut b, &set.labels[i], row, out);
+            self.account(b.longest, last, out.held_in_row(row));
+            done
         } else {
             let name = set.labels[i].get(METRIC_NAME).unwrap_or("").to_owned();
             self.series_with_histograms(floats, &h, &mut b, &name, row, out)
@@ -163,29 +198,54 @@ impl<'a> Run<'a> {
     ) -> Result<(), EvalError> {
         let times: Vec<i64> = h.iter().map(|h| h.t).collect();
         self.op.window.bounds(&times, &self.steps, &mut b.h_bounds);
+        if let Some(tally) = &mut self.tally {
+            tally.add_windows(&b.bounds, |lo, hi| u64::from(hi - lo));
+            tally.add_windows(&b.h_bounds, |lo, hi| {
+                h[lo as usize..hi as usize].iter().map(|h| histogram_cost(&h.h) as u64).sum()
+            });
+        }
+        let counter = self.op.kind.is_counter() && !self.op.window.is_extended();
+        if counter {
+            self.pace.spend(h.len() * UNITS_PER_COMPARISON)?;
+            histogram_rate::resets(self.op, h, &mut b.h_resets);
+        }
+        let (mut longest, mut last) = (0, 0);
         for step in 0..self.steps.count {
             let (lo, hi) = b.bounds[step];
             let (hlo, hhi) = b.h_bounds[step];
+            last = 0;
             if lo == hi && hlo == hhi {
                 continue;
             }
             let f = floats.slice(lo as usize, hi as usize);
             let window = &h[hlo as usize..hhi as usize];
             let cost = f.t.len() + window.iter().map(|h| histogram_cost(&h.h)).sum::<usize>();
-            self.longest_window = self.longest_window.max(cost);
+            longest = longest.max(cost);
+            last = cost;
             self.touched += cost;
-            if let Some(cell) = self.window(f, window, self.at(step), name)? {
+            self.pace.spend(f.t.len() + cost * UNITS_PER_HISTOGRAM_SAMPLE)?;
+            let resets = if counter { &b.h_resets[hlo as usize..hhi as usize] } else { &[] };
+            if let Some(cell) = self.window(f, window, resets, self.at(step), name)? {
                 out.set(row, step, cell);
             }
         }
+        self.account(longest, last, out.held_in_row(row));
         Ok(())
     }
 
-    /// The function over one window that is not empty, straightforwardly.
+    /// Counts what one series has held: its longest window, its last one, its results.
+    fn account(&mut self, longest: usize, last: usize, results: usize) {
+        self.peak = self.peak.max(self.produced + longest.max(last + results));
+        self.produced += results;
+    }
+
+    /// The function over one window that is not empty, straightforwardly. `resets` belongs to `h` and is needed for
+    /// counters only.
     pub fn window(
         &self,
         f: Floats<'_>,
         h: &Histograms<'_>,
+        resets: &[bool],
         at: At,
         name: &str,
     ) -> Result<Option<Cell>, EvalError> {
@@ -219,7 +279,7 @@ impl<'a> Run<'a> {
                 if h.is_empty() {
                     return Ok(super::rate::window(op, f, at, name, notes).map(Cell::Float));
                 }
-                Ok(histogram_rate::extrapolated(op, h, at, name, notes))
+                Ok(histogram_rate::extrapolated(op, h, resets, at, name, notes))
             }
             K::Irate | K::Idelta => Ok(histogram_rate::last_two(op, f, h, name, notes)),
             K::Resets => Ok(counters::resets(op, f, h, at).map(Cell::Float)),

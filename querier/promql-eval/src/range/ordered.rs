@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::{RangeKind, mixed::Floats};
+use crate::quantile::nan_first;
 
 /// The extreme of one window that is not empty: the value, or its time in seconds for the `ts_of_` functions. NaN
 /// counts only where there is nothing else; of equal extremes the `ts_of_` functions take the last.
@@ -59,6 +60,73 @@ impl<'a> Extremes<'a> {
     }
 }
 
+/// The values of a sliding window in order, NaN first: a step costs what enters and leaves, each a search and a move of
+/// memory.
+#[derive(Default)]
+pub struct Sorted {
+    values: Vec<f64>,
+    lo: usize,
+    hi: usize,
+}
+
+impl Sorted {
+    /// No window yet.
+    pub fn clear(&mut self) {
+        self.values.clear();
+        (self.lo, self.hi) = (0, 0);
+    }
+
+    /// Moves to `v[lo..hi]`; neither end may be less than in the call before.
+    pub fn window(&mut self, v: &[f64], lo: usize, hi: usize) {
+        let changes = (lo - self.lo) + (hi - self.hi);
+        if lo >= self.hi || changes * SORT_COST > hi - lo {
+            self.values.clear();
+            self.values.extend_from_slice(&v[lo..hi]);
+            self.values.sort_unstable_by(nan_first);
+        } else {
+            // What leaves and what enters trade places: between them values move up or down by one.
+            let leaving = self.lo..lo;
+            let entering = self.hi..hi;
+            let trades = leaving.len().min(entering.len());
+            for (out, new) in leaving.clone().zip(entering.clone()) {
+                self.replace(v[out], v[new]);
+            }
+            for out in leaving.skip(trades) {
+                let at = self.position(v[out]);
+                self.values.remove(at);
+            }
+            for new in entering.skip(trades) {
+                let at = self.position(v[new]);
+                self.values.insert(at, v[new]);
+            }
+        }
+        (self.lo, self.hi) = (lo, hi);
+    }
+
+    fn position(&self, v: f64) -> usize {
+        self.values.partition_point(|x| nan_first(x, &v).is_lt())
+    }
+
+    fn replace(&mut self, old: f64, new: f64) {
+        let (from, to) = (self.position(old), self.position(new));
+        if to > from {
+            self.values.copy_within(from + 1..to, from);
+            self.values[to - 1] = new;
+        } else {
+            self.values.copy_within(to..from, to + 1);
+            self.values[to] = new;
+        }
+    }
+
+    /// The quantile of the window, as [`crate::quantile::quantile`] gives it.
+    pub fn quantile(&self, q: f64) -> f64 {
+        crate::quantile::of_sorted(q, &self.values)
+    }
+}
+
+/// Sorting anew is worth it where more than one in so many values changes.
+const SORT_COST: usize = 4;
+
 /// The median absolute deviation; NaN where a value is NaN.
 pub fn mad(v: &[f64]) -> f64 {
     if v.iter().any(|v| v.is_nan()) {
@@ -75,6 +143,27 @@ pub fn mad(v: &[f64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sliding_quantiles_are_those_of_each_window() {
+        let v: Vec<f64> = (0..200u64)
+            .map(|i| {
+                if i % 17 == 3 {
+                    f64::NAN
+                } else {
+                    (i * 7919 % 31) as f64 - if i % 5 == 0 { 31.0 } else { 0.0 }
+                }
+            })
+            .collect();
+        let mut sorted = Sorted::default();
+        for (lo, hi) in (0..150).map(|i| (i, i + 8 + i / 4)).chain([(150, 195), (151, 196), (198, 200)]) {
+            sorted.window(&v, lo, hi.min(200));
+            for q in [0.0, 0.3, 0.5, 1.0, 1.5, f64::NAN] {
+                let expected = crate::quantile::quantile(q, &mut v[lo..hi.min(200)].to_vec());
+                assert_eq!(sorted.quantile(q).to_bits(), expected.to_bits(), "{lo}..{hi} {q}");
+            }
+        }
+    }
 
     #[test]
     fn nan_counts_only_alone_and_the_last_of_equals_wins() {

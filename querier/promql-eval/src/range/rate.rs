@@ -255,8 +255,10 @@ fn finish(
 
 fn overlaps(f: Floats<'_>, bounds: &[(u32, u32)]) -> bool {
     (1..f.t.len()).any(|i| {
+        // Both ends of windows only grow: the last window that begins before the sample reaches furthest.
+        let before = bounds.partition_point(|&(lo, _)| (lo as usize) < i);
         is_start_overlap(f.st[i - 1], f.t[i - 1], f.st[i])
-            && bounds.iter().any(|&(lo, hi)| (lo as usize) < i && i < hi as usize)
+            && before.checked_sub(1).is_some_and(|last| i < bounds[last].1 as usize)
     })
 }
 

@@ -3,7 +3,7 @@
 use sextant_model::{HistogramSample, SeriesBuf, SeriesSet, is_stale_nan};
 
 use super::{RangeFunction, extended::interpolate};
-use crate::{context::EvalContext, error::EvalError, steps::Steps, value::RawSeries};
+use crate::{context::EvalContext, error::EvalError, step_counts::Tally, steps::Steps, value::RawSeries};
 
 impl RangeFunction {
     /// The samples of the window at the only step, without staleness markers and series that have none.
@@ -15,6 +15,7 @@ impl RangeFunction {
         let inside = |t: i64| t > start.saturating_sub(before) && t <= end.saturating_add(after);
         let mut out = SeriesSet::new();
         for i in raw.rows.clone() {
+            ctx.cancel.check()?;
             let (t, v) = raw.set.floats(i);
             let mut buf = SeriesBuf::default();
             for (&t, &v) in t.iter().zip(v).filter(|(t, v)| inside(**t) && !is_stale_nan(**v)) {
@@ -38,7 +39,8 @@ impl RangeFunction {
             }
         }
         let out = RawSeries::new(out);
-        ctx.touch(self.weight * out.held_samples());
+        ctx.touch(out.held_samples(), self.weight);
+        ctx.touch_steps(|| Tally::of_raw(&out), self.weight, self.first_user.as_ref());
         Ok(out)
     }
 }

@@ -62,6 +62,10 @@ fn native(mut classic: Classic) -> Result<Histogram, String> {
         if le == f64::INFINITY {
             break;
         }
+        // Another spelling of the same bound.
+        if custom_values.last() == Some(&le) {
+            continue;
+        }
         custom_values.push(le);
         counts.push(count - before);
         before = count;

@@ -1,5 +1,6 @@
 //! Conformance scripts, engine suites, and the twin.
 
+mod bounds;
 mod engine_suites;
 mod scripts;
 mod split;

@@ -35,7 +35,7 @@ impl Target for InParts {
             let plan = plan(&expr, &params)?;
             let ctx = EvalContext::new(params.max_samples);
             let value = self.value(&plan.root, &ctx)?;
-            Ok((finish(&plan, value)?, ctx))
+            Ok((finish(&plan, value, &ctx)?, ctx))
         };
         let (result, ctx) = run().map_err(|e: EvalError| e.to_string())?;
         Ok(Answer {

@@ -1,4 +1,4 @@
-//! Text that is deep, long or hostile: an answer in bounded stack, on a thread of 2 MB as a server's.
+//! Text that is deep, long or hostile: an answer in bounded stack, on a thread of 512 KiB.
 
 use std::{
     thread,
@@ -11,7 +11,7 @@ use sextant_promql::{
 };
 
 fn on_small_stack(test: impl FnOnce() + Send + 'static) {
-    let thread = thread::Builder::new().stack_size(2 << 20).spawn(test).expect("a thread");
+    let thread = thread::Builder::new().stack_size(512 << 10).spawn(test).expect("a thread");
     thread.join().expect("no panic");
 }
 

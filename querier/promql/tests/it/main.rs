@@ -3,6 +3,7 @@
 mod bounds;
 mod durations;
 mod expressions;
+mod fuzz;
 mod lexer;
 mod notation;
 mod options;
