@@ -3,7 +3,11 @@
 //! **Architecture Invariant:** contracts only. No role's logic, no sockets, no files.
 
 pub mod fault;
+#[doc(hidden)]
+pub mod fuzz;
 mod limits;
+pub mod metric_family;
+pub mod remote_read;
 pub mod remote_write;
 mod roles;
 mod status;
@@ -12,8 +16,8 @@ mod write_batch;
 
 pub use limits::{LimitDuration, Limits, LimitsError, LimitsHandle, TenantLimits};
 pub use roles::{
-    AppendOutcome, ExemplarSeries, MetadataEntry, Refusal, RefusalKind, SelectLimits, SelectRequest,
-    ShardClient, ShardError, ShardId, ShardStats, WriteSink,
+    AppendOutcome, ExemplarSeries, HeadSelection, MetadataEntry, Refusal, RefusalKind, SelectLimits,
+    SelectRequest, ShardClient, ShardError, ShardId, ShardStats, WriteSink,
 };
 pub use status::ErrorClass;
 pub use write::{RefusedSeries, SeriesWrite, Temporality, WriteError, WriteRequest, WriteSummary};

@@ -1,7 +1,7 @@
 //! What a tenant may do: one structure that every role reads, and the file that sets it.
 //!
-//! Format (YAML): `{defaults: {key: value, …}, overrides: {tenant: {key: value, …}, …}}`. An override starts from the
-//! defaults and names only what differs. An unknown key is an error that names the nearest known one. The number 0
+//! Format (YAML): `{defaults: {key: value, …}, overrides: {tenant: {key: value, …}, …}}`. The file's defaults start from
+//! those that the process was configured with, an override from the file's defaults; each names only what differs. An unknown key is an error that names the nearest known one. The number 0
 //! turns a limit off, everywhere. Durations are `30s`, `5m`, `1h30m`, `7d`, `2w`, `1y`.
 //!
 //! **Architecture Invariant:** nothing here reads a file; whoever watches one calls [`LimitsHandle::replace`].
@@ -221,16 +221,16 @@ impl Limits {
         self
     }
 
-    /// Reads a limits file's text. An empty text gives the built-in defaults.
-    pub fn from_yaml(text: &str) -> Result<Self, LimitsError> {
+    /// Reads a limits file's text over the limits that hold where the file names none: an empty text gives just those.
+    pub fn from_yaml(text: &str, configured: &TenantLimits) -> Result<Self, LimitsError> {
         let invalid = |place: &str, reason: String| LimitsError::Invalid { place: place.into(), reason };
         let file: Value = serde_yaml_ng::from_str(text).map_err(|e| invalid("limits file", e.to_string()))?;
         let file = mapping(file, "limits file")?;
         known_keys(&file, &["defaults", "overrides"], "limits file")?;
-        let built_in = serde_yaml_ng::to_value(TenantLimits::default())
-            .map_err(|e| invalid("built-in defaults", e.to_string()))?;
-        let built_in = mapping(built_in, "built-in defaults")?;
-        let keys: Vec<&str> = built_in.keys().filter_map(Value::as_str).collect();
+        let configured =
+            serde_yaml_ng::to_value(configured).map_err(|e| invalid("configured limits", e.to_string()))?;
+        let configured = mapping(configured, "configured limits")?;
+        let keys: Vec<&str> = configured.keys().filter_map(Value::as_str).collect();
 
         let section = |base: &Mapping, over: Mapping, place: &str| -> Result<_, LimitsError> {
             known_keys(&over, &keys, place)?;
@@ -244,7 +244,7 @@ impl Limits {
             Ok((merged, Arc::new(limits)))
         };
         let part = |name: &str| mapping(file.get(name).cloned().unwrap_or(Value::Null), name);
-        let (base, defaults) = section(&built_in, part("defaults")?, "defaults")?;
+        let (base, defaults) = section(&configured, part("defaults")?, "defaults")?;
         let mut overrides = HashMap::new();
         for (tenant, over) in part("overrides")? {
             let tenant = match &tenant {
@@ -257,6 +257,11 @@ impl Limits {
             overrides.insert(tenant, limits);
         }
         Ok(Self { defaults, overrides })
+    }
+
+    /// The limits of tenants without an override.
+    pub fn defaults(&self) -> &Arc<TenantLimits> {
+        &self.defaults
     }
 
     /// The limits of a tenant.
@@ -306,6 +311,11 @@ impl LimitsHandle {
         self.0.load().of(tenant).clone()
     }
 
+    /// The limits of tenants without an override, now.
+    pub fn defaults(&self) -> Arc<TenantLimits> {
+        self.0.load().defaults().clone()
+    }
+
     /// Puts new limits in force.
     pub fn replace(&self, limits: Limits) {
         self.0.store(Arc::new(limits));
@@ -318,22 +328,40 @@ mod tests {
 
     #[test]
     fn overrides_start_from_the_defaults() {
-        let limits = Limits::from_yaml(
-            "defaults: {max_active_series: 10, out_of_order_window: 1h30m}\noverrides:\n  a: {retention: 7d}\n  7:\n",
-        )
-        .unwrap();
+        let text = "defaults: {max_active_series: 10, out_of_order_window: 1h30m}\noverrides:\n  a: {retention: 7d}\n  7:\n";
+        let limits = Limits::from_yaml(text, &TenantLimits::default()).unwrap();
         let a = limits.of(&TenantId::new("a").unwrap());
         assert_eq!((a.max_active_series, a.retention.get_ms()), (10, Some(7 * 86_400_000)));
         assert_eq!(a.out_of_order_window.to_string(), "1h30m");
         let other = limits.of(&TenantId::new("7").unwrap());
         assert_eq!((other.max_active_series, other.retention.get()), (10, None));
         assert_eq!(other.max_label_value_length, 4096);
-        assert_eq!(Limits::from_yaml("").unwrap(), Limits::default());
+        assert_eq!(Limits::from_yaml("", &TenantLimits::default()).unwrap(), Limits::default());
+    }
+
+    #[test]
+    fn defaults_start_from_what_is_configured() {
+        let configured = TenantLimits { max_request_bytes: 1 << 20, ..TenantLimits::default() };
+        let bytes_of = |text: &str| {
+            let limits = Limits::from_yaml(text, &configured).unwrap();
+            let of = |tenant: &str| limits.of(&TenantId::new(tenant).unwrap()).max_request_bytes;
+            (of("a"), of("b"))
+        };
+        for (text, expected) in [
+            ("", (1 << 20, 1 << 20)),
+            ("defaults: {max_active_series: 5}", (1 << 20, 1 << 20)),
+            ("defaults: {max_request_bytes: 7}", (7, 7)),
+            ("overrides: {a: {max_request_bytes: 8}, b: {retention: 1d}}", (8, 1 << 20)),
+            ("defaults: {max_request_bytes: 7}\noverrides: {a: {max_request_bytes: 0}}", (0, 7)),
+        ] {
+            assert_eq!(bytes_of(text), expected, "{text}");
+        }
     }
 
     #[test]
     fn bad_files_say_what_is_wrong() {
-        let reason = |text: &str| Limits::from_yaml(text).unwrap_err().to_string();
+        let read = |text: &str| Limits::from_yaml(text, &TenantLimits::default());
+        let reason = |text: &str| read(text).unwrap_err().to_string();
         assert_eq!(
             reason("defaults: {max_label_valu_length: 1}"),
             "defaults: unknown key \"max_label_valu_length\"; did you mean \"max_label_value_length\"?"
@@ -348,5 +376,30 @@ mod tests {
         assert!(reason("defaults: {ingestion_rate: -1}").contains("ingestion_rate"));
         assert!(reason("defaults: [1]").contains("defaults"));
         assert!(reason("a: b: c").contains("limits file"));
+        assert!(reason("[]").contains("limits file: expected keys and values"));
+        assert!(reason("overrides: 7").contains("overrides: expected keys and values"));
+        assert!(reason("overrides: {a: 7}").contains("overrides.a: expected keys and values"));
+        assert!(reason("overrides: {[a]: {}}").contains("a tenant id is a text"));
+        assert!(reason("defaults: {1: 2}").contains("unknown key"));
+        assert!(reason("defaults: {max_active_series: -1}").contains("defaults"));
+        assert!(reason("defaults: {max_active_series: 1e3}").contains("defaults"));
+        assert!(reason("defaults: {ingestion_rate: .nan}").contains("ingestion_rate"));
+        assert!(reason("defaults: {ingestion_rate: .inf}").contains("ingestion_rate"));
+        for duration in
+            ["''", "5", "h", "1x", "-1h", "1h 30m", "99999999999999999999y", "18446744073709551615y", "٣h"]
+        {
+            assert!(read(&format!("defaults: {{retention: {duration}}}")).is_err(), "{duration}");
+        }
+        // Neither nesting nor aliases that multiply may cost more than the text is long.
+        assert!(read(&"[".repeat(1_000)).is_err());
+        let mut bomb = "a: &a [x, x, x, x, x, x, x, x]\n".to_owned();
+        for (name, of) in
+            ["b", "c", "d", "e", "f", "g", "h", "i"].iter().zip(["a", "b", "c", "d", "e", "f", "g", "h"])
+        {
+            bomb.push_str(&format!(
+                "{name}: &{name} [*{of}, *{of}, *{of}, *{of}, *{of}, *{of}, *{of}, *{of}]\n"
+            ));
+        }
+        assert!(read(&bomb).is_err());
     }
 }

@@ -1,5 +1,7 @@
 //! The traits through which roles call each other, in one process or over gRPC.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use sextant_model::{Exemplar, Labels, Matcher, MetricMetadata, SeriesSet, TenantId};
@@ -148,6 +150,36 @@ pub struct ShardStats {
     pub max_t: i64,
 }
 
+/// Series of a head that a read selects: found, their samples not read yet. A reader of many series holds the samples of a few
+/// at a time.
+#[async_trait]
+pub trait HeadSelection: Send + Sync {
+    /// The series' labels, in order. Among them may be some without a sample in the range.
+    fn labels(&self) -> &[Labels];
+
+    /// About how many samples series `i` has in the range; a histogram counts as 16.
+    fn estimate(&self, i: usize) -> usize;
+
+    /// The samples of a range of [`Self::labels`], of those series that have one in the selection's range.
+    async fn read(&self, series: std::ops::Range<usize>) -> Result<SeriesSet, ShardError>;
+}
+
+/// Samples that are in memory anyway.
+#[async_trait]
+impl HeadSelection for SeriesSet {
+    fn labels(&self) -> &[Labels] {
+        &self.labels
+    }
+
+    fn estimate(&self, i: usize) -> usize {
+        self.floats(i).0.len() + self.histograms(i).len() * 16
+    }
+
+    async fn read(&self, series: std::ops::Range<usize>) -> Result<SeriesSet, ShardError> {
+        Ok(self.slice(series))
+    }
+}
+
 /// A shard's ingesters, as distributors and queriers see them.
 ///
 /// Reads answer from generations that are wholly after `SelectRequest::after`. A read sees every batch whose append
@@ -165,6 +197,16 @@ pub trait ShardClient: Send + Sync + 'static {
 
     /// The samples of matching series that have one in the range.
     async fn select(&self, shard: ShardId, request: SelectRequest) -> Result<SeriesSet, ShardError>;
+
+    /// The same, to be read in parts: selections whose samples together are those of [`Self::select`]. For equal series and
+    /// timestamps the later selection's sample is newer.
+    async fn find(
+        &self,
+        shard: ShardId,
+        request: SelectRequest,
+    ) -> Result<Vec<Arc<dyn HeadSelection>>, ShardError> {
+        Ok(vec![Arc::new(self.select(shard, request).await?)])
+    }
 
     /// The labels of matching series that have a sample in the range, in no order.
     async fn series(&self, shard: ShardId, request: SelectRequest) -> Result<Vec<Labels>, ShardError>;

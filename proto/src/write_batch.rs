@@ -10,7 +10,7 @@
 //! v new series    { u8 flags, v length, label bytes }
 //! v runs          { z first ref − (previous first ref + previous count), v count, z timestamp − previous timestamp }
 //! v values        { f64 }                                             (as many as the runs count)
-//! v start runs    { v first value, v count, z start − previous start }   values whose start timestamp is known
+//! v start runs    { v first value, v count, z start − previous start }   values whose start timestamp is known, in order
 //! v histograms    { v ref, z timestamp, z start, v length, encoded histogram }
 //! v exemplars     { v ref, z timestamp, f64 value, v length, label bytes }
 //! v metadata      { v length, family name; u8 type; v length, help; v length, unit }
@@ -330,12 +330,16 @@ impl<'a> WriteBatchView<'a> {
         let values = r.take(n * 8)?;
         let n = r.count(3)?;
         let mut starts = Vec::with_capacity(n);
-        let mut start = 0i64;
+        let (mut start, mut next) = (0i64, 0u64);
         for _ in 0..n {
             let first = r.varint()?;
             let count = r.varint()?;
             start = start.wrapping_add(r.zigzag()?);
-            if first.checked_add(count).is_none_or(|end| end > total) {
+            if first < next {
+                return Err(MalformedBatch("start timestamps out of order"));
+            }
+            next = first.saturating_add(count);
+            if next > total {
                 return Err(MalformedBatch("start timestamps of values that are not there"));
             }
             starts.push((first as u32, count as u32, start));
@@ -526,6 +530,75 @@ mod tests {
         assert_eq!(v.metadata[0].1.metric_type, MetricType::Counter);
     }
 
+    /// A batch of tenant `t` whose sections have these bytes; those left out are empty.
+    fn sections(given: &[&[u8]]) -> Vec<u8> {
+        let mut out = vec![VERSION, 1, b't'];
+        out.extend([0; 16 + 8 + 3]);
+        (0..7).for_each(|i| out.extend(*given.get(i).unwrap_or(&&[0][..])));
+        out
+    }
+
+    #[test]
+    fn bad_batches_say_what_is_wrong() {
+        assert!(WriteBatchView::parse(&sections(&[])).is_ok());
+        let mut trailing = sections(&[]);
+        trailing.push(0);
+        let with = |at: usize, byte: u8| {
+            let mut out = sections(&[]);
+            out[at] = byte;
+            out
+        };
+        let long = [0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 2];
+        let (one, new): (&[u8], &[u8]) = (&[1, 0, 1, b'x'], &[0]);
+        let run = |first: u8, count: u8| vec![1, first << 1, count, 0];
+        let value: &[u8] = &[1, 0, 0, 0, 0, 0, 0, 0, 0];
+        let new_ref = [0x80, 0x80, 0x80, 0x80, 0x10];
+        let table: Vec<(Vec<u8>, &str)> = vec![
+            (vec![], "cut short"),
+            (vec![0], "unknown batch version"),
+            (vec![2, 0], "unknown batch version"),
+            (with(2, 0xff), "text is not UTF-8"),
+            (with(1, 200), "cut short"),
+            (trailing, "bytes after the end"),
+            (sections(&[&long]), "varint too long"),
+            (sections(&[&[100, 0]]), "count larger than the input"),
+            (sections(&[&[1, 0, 99]]), "cut short"),
+            (sections(&[new, &[100]]), "count larger than the input"),
+            (sections(&[new, &[1, 1, 1, 0]]), "ref out of range"),
+            (sections(&[new, &run(5, 0)]), "run names series that are not in the batch"),
+            (
+                sections(&[new, &[1, 0, 0x81, 0x80, 0x80, 0x80, 0x08, 0]]),
+                "run names series that are not in the batch",
+            ),
+            (sections(&[new, &[1, 2, 0xff, 0xff, 0xff, 0xff, 0x0f, 0]]), "run too long"),
+            (sections(&[new, &[1, 0, 0x80, 0x80, 0x80, 0x80, 0x10, 0]]), "run too long"),
+            (
+                sections(&[one, &[1, 0x80, 0x80, 0x80, 0x80, 0x10, 2, 0]]),
+                "run names series that are not in the batch",
+            ),
+            (sections(&[new, &run(5, 2), value]), "number of values is not that of the runs"),
+            (sections(&[new, &run(5, 1), &[0]]), "number of values is not that of the runs"),
+            (sections(&[new, &run(5, 1), &[1, 0]]), "count larger than the input"),
+            (
+                sections(&[new, &run(5, 1), value, &[1, 0, 2, 0]]),
+                "start timestamps of values that are not there",
+            ),
+            (sections(&[new, &run(5, 1), value, &[2, 0, 1, 0, 0, 1, 0]]), "start timestamps out of order"),
+            (sections(&[new, new, new, new, &[&[1][..], &new_ref, &[0, 0, 0]].concat()]), "ref out of range"),
+            (sections(&[new, new, new, new, &[1, 0, 0, 0, 9]]), "cut short"),
+            (
+                sections(&[new, new, new, new, new, &[&[1][..], &new_ref, &[0; 10]].concat()]),
+                "ref out of range",
+            ),
+            (sections(&[new, new, new, new, new, &[1, 0, 0]]), "count larger than the input"),
+            (sections(&[new, new, new, new, new, new, &[1, 1, 0xff, 0, 0, 0]]), "text is not UTF-8"),
+        ];
+        for (i, (bytes, reason)) in table.iter().enumerate() {
+            let e = WriteBatchView::parse(bytes).unwrap_err();
+            assert_eq!(e.to_string(), *reason, "row {i}: {bytes:?}");
+        }
+    }
+
     #[test]
     fn every_cut_and_every_flipped_byte_is_an_error_or_a_batch_never_a_panic() {
         let bytes = sample_batch();
@@ -536,7 +609,7 @@ mod tests {
             for bit in 0..8 {
                 let mut b = bytes.to_vec();
                 b[i] ^= 1 << bit;
-                let _ = WriteBatchView::parse(&b);
+                crate::fuzz::fuzz_write_batch(&b);
             }
         }
     }
