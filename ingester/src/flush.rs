@@ -175,8 +175,20 @@ impl Flusher {
 
     async fn flush_generation(&self, shard: &Shard, generation: &Arc<Generation>) -> Result<(), FlushError> {
         let Some(end) = generation.end() else { return Ok(()) };
+        let mut failed = None;
         for tenant in generation.tenants() {
-            self.flush_tenant(shard, generation, end, &tenant).await.map_err(|e| e.of(shard, &tenant))?;
+            match self.flush_tenant(shard, generation, end, &tenant).await.map_err(|e| e.of(shard, &tenant)) {
+                Ok(()) => {}
+                // What is wrong with one tenant's objects holds up no other; the generation is kept for the next try.
+                Err(error @ FlushError::Storage { .. }) => {
+                    tracing::debug!(shard = shard.id.0, tenant = %tenant.id(), %error, "a tenant's flush failed");
+                    failed = failed.or(Some(error));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        if let Some(error) = failed {
+            return Err(error);
         }
         self.propose(shard, Command::Flushed(end)).await?;
         hit("flush.after_flushed").await?;

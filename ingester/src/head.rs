@@ -138,20 +138,21 @@ impl Head {
     /// Takes up the checkpoint of a seal at a log index, before any payload is applied.
     pub fn restore(&self, index: u64, checkpoint: &[u8]) -> Result<(), CarryError> {
         let (carry, epoch, base) = Carry::decode(checkpoint)?;
+        let position = base.checked_add(index).ok_or(CarryError::Damaged)?;
         self.base.store(base, Ordering::Release);
-        self.position.store(base + index, Ordering::Release);
+        self.position.store(position, Ordering::Release);
         self.carry_memory.store(carry.memory(), Ordering::Relaxed);
         self.writer.lock().carry = carry;
         let mut generations = self.generations.write();
         generations.sealed.clear();
-        generations.active = Arc::new(Generation::new(epoch, base + index));
+        generations.active = Arc::new(Generation::new(epoch, position));
         self.epoch.store(epoch, Ordering::Release);
         Ok(())
     }
 
     /// Applies a payload of the log entry at an index. Called by one thread at a time, in the order of the log.
     pub fn apply(&self, index: u64, payload: &[u8]) -> Applied {
-        let position = self.base.load(Ordering::Acquire) + index;
+        let position = self.base.load(Ordering::Acquire).saturating_add(index);
         self.position.store(position, Ordering::Release);
         match Command::decode(payload) {
             Some(Command::Write(batch)) => Applied::Written(self.write(batch)),
@@ -162,7 +163,7 @@ impl Head {
             }
             Some(Command::Begin(base)) => {
                 self.base.store(base, Ordering::Release);
-                self.position.store(base + index, Ordering::Release);
+                self.position.store(base.saturating_add(index), Ordering::Release);
                 Applied::Begun
             }
             None => Applied::Unknown,

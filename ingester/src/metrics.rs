@@ -5,7 +5,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use sextant_proto::{AppendOutcome, RefusalKind, ShardError};
+use sextant_proto::{AppendOutcome, RefusalKind, ShardError, ShardId};
 
 /// Counters and gauges, all process-wide.
 #[derive(Debug, Default)]
@@ -171,6 +171,18 @@ impl IngesterMetrics {
             for (labels, value) in *values {
                 let _ = writeln!(out, "sextant_ingester_{name}{labels} {}", value.load(Ordering::Relaxed));
             }
+        }
+    }
+
+    /// Appends, for each shard, whether it takes writes.
+    pub fn render_shards(shards: impl Iterator<Item = (ShardId, bool)>, out: &mut String) {
+        let name = "sextant_ingester_shard_takes_writes";
+        let _ = writeln!(
+            out,
+            "# HELP {name} 0 while every write to the shard is refused: its group has stopped or the disk is full.\n# TYPE {name} gauge"
+        );
+        for (shard, takes_writes) in shards {
+            let _ = writeln!(out, "{name}{{shard=\"{}\"}} {}", shard.0, u8::from(takes_writes));
         }
     }
 }

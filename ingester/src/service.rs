@@ -1,6 +1,7 @@
 //! The ingester of one process: its shards behind [`ShardClient`], and their flushes.
 
 use std::{
+    ops::Range,
     sync::{Arc, atomic::Ordering},
     time::Instant,
 };
@@ -10,7 +11,8 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use sextant_model::{Labels, SeriesSet, TenantId};
 use sextant_proto::{
-    AppendOutcome, ExemplarSeries, MetadataEntry, SelectRequest, ShardClient, ShardError, ShardId, ShardStats,
+    AppendOutcome, ExemplarSeries, HeadSelection, MetadataEntry, SelectRequest, ShardClient, ShardError,
+    ShardId, ShardStats,
 };
 use sextant_replication::{LogStore, NodeId, StoreOptions};
 use sextant_storage::{Manifests, ObjectStore};
@@ -120,6 +122,21 @@ impl Ingester {
         }
     }
 
+    /// The shards that answer every write with `Unavailable`, and why: their group has stopped, or the log's disk is full.
+    /// A shard that is only over a bound of memory or log is not among them: it takes writes after its next flush.
+    pub fn refusing(&self) -> Vec<(ShardId, String)> {
+        let log = self.log.refuses();
+        let why = |shard: &Arc<Shard>| {
+            let stopped = || {
+                let reason = shard.group.metrics().stopped;
+                reason.unwrap_or_else(|| "the shard's group has stopped".to_owned())
+            };
+            let reason = log.clone().or_else(|| (!shard.group.is_running()).then(stopped))?;
+            Some((shard.id, reason))
+        };
+        self.flusher.shards.iter().filter_map(why).collect()
+    }
+
     /// The counters.
     pub fn metrics(&self) -> &IngesterMetrics {
         &self.metrics
@@ -139,6 +156,9 @@ impl Ingester {
         m.log_bytes.store(log.log_bytes, Ordering::Relaxed);
         m.log_syncs.store(log.syncs, Ordering::Relaxed);
         m.render(out);
+        let refusing: Vec<ShardId> = self.refusing().into_iter().map(|(id, _)| id).collect();
+        let taking = shards.iter().map(|s| (s.id, !refusing.contains(&s.id)));
+        IngesterMetrics::render_shards(taking, out);
     }
 
     fn shard(&self, id: ShardId) -> Result<&Arc<Shard>, ShardError> {
@@ -181,6 +201,29 @@ impl Ingester {
     }
 }
 
+/// Counts the samples that are read of a selection.
+struct Counted {
+    selection: Arc<dyn HeadSelection>,
+    metrics: Arc<IngesterMetrics>,
+}
+
+#[async_trait]
+impl HeadSelection for Counted {
+    fn labels(&self) -> &[Labels] {
+        self.selection.labels()
+    }
+
+    fn estimate(&self, i: usize) -> usize {
+        self.selection.estimate(i)
+    }
+
+    async fn read(&self, series: Range<usize>) -> Result<SeriesSet, ShardError> {
+        let set = self.selection.read(series).await?;
+        add(&self.metrics.select_samples, set.sample_count() as u64);
+        Ok(set)
+    }
+}
+
 #[async_trait]
 impl ShardClient for Ingester {
     fn shard_count(&self) -> u32 {
@@ -205,6 +248,19 @@ impl ShardClient for Ingester {
         let set = self.read(shard, move |head| head.select(&request)).await?;
         add(&self.metrics.select_samples, set.sample_count() as u64);
         Ok(set)
+    }
+
+    async fn find(
+        &self,
+        shard: ShardId,
+        request: SelectRequest,
+    ) -> Result<Vec<Arc<dyn HeadSelection>>, ShardError> {
+        add(&self.metrics.selects, 1);
+        let found = self.read(shard, move |head| head.find(&request)).await?;
+        let counted = |selection| -> Arc<dyn HeadSelection> {
+            Arc::new(Counted { selection, metrics: self.metrics.clone() })
+        };
+        Ok(found.into_iter().map(counted).collect())
     }
 
     async fn series(&self, shard: ShardId, request: SelectRequest) -> Result<Vec<Labels>, ShardError> {

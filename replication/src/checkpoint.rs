@@ -103,6 +103,16 @@ pub(crate) fn read(dir: &Path, group: GroupId) -> Result<Option<(Position, Bytes
     decode(&bytes, group).map(Some).map_err(|reason| OpenError::Checkpoint { file, reason })
 }
 
+/// Decodes any bytes as a checkpoint, as they are and behind a head that fits; for fuzzing.
+pub(crate) fn fuzz_decode_checkpoint(bytes: &[u8]) {
+    let group = bytes.first_chunk().map_or(0, |id| u64::from_le_bytes(*id));
+    let checksum = crc32c::crc32c(bytes).to_le_bytes();
+    let whole = [MAGIC, &VERSION.to_le_bytes()[..], &checksum, bytes].concat();
+    for bytes in [bytes, &whole] {
+        let _ = decode(&Bytes::copy_from_slice(bytes), GroupId(group));
+    }
+}
+
 /// The content of a checkpoint file.
 pub(crate) fn decode(bytes: &Bytes, group: GroupId) -> Result<(Position, Bytes), String> {
     let (head, body) = bytes.split_at_checked(HEAD_BYTES).ok_or("shorter than its head")?;

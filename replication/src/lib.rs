@@ -37,3 +37,9 @@ pub use network::{AppendReply, AppendRequest, BallotReply, BallotRequest, Networ
 pub use store::fuzz_decode_segment;
 pub use store::{LogStore, StoreStats};
 pub use types::{Batch, GroupId, Member, NodeId, Outputs, TypeConfig};
+
+/// Decodes any bytes as a checkpoint; for fuzzing. Never panics, whatever the bytes.
+#[doc(hidden)]
+pub fn fuzz_decode_checkpoint(bytes: &[u8]) {
+    checkpoint::fuzz_decode_checkpoint(bytes);
+}

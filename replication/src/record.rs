@@ -143,6 +143,19 @@ pub(crate) fn encode_head<'a>(
     out
 }
 
+/// Any bytes as a record that its seal, length and checksum fit; for fuzzing. `None` where they are shorter than a head.
+pub(crate) fn fuzz_sealed(bytes: &[u8], seal: Seal) -> Option<Vec<u8>> {
+    let body = u32::try_from(bytes.len().checked_sub(HEAD_BYTES)?).ok()?;
+    let mut out = bytes.to_vec();
+    out[4..8].copy_from_slice(&body.to_le_bytes());
+    out[8..16].copy_from_slice(&seal.stamp.to_le_bytes());
+    out[60..64].copy_from_slice(&MAGIC.to_le_bytes());
+    let crc = crc32c::crc32c_append(seal.seed, &out[4..]);
+    out[0..4].copy_from_slice(&crc.to_le_bytes());
+    out.resize(record_bytes(body as usize), 0);
+    Some(out)
+}
+
 /// A record as found in a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Record<'a> {

@@ -45,7 +45,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::{
-    GroupId, StoreError, StoreOptions, record,
+    GroupId, ProposeError, StoreError, StoreOptions, record,
     types::{Entry, LogId, Vote},
 };
 pub(crate) use index::GroupLog;
@@ -191,6 +191,20 @@ impl LogStore {
         }
     }
 
+    /// Why entries are refused: the log failed, or an entry was refused for lack of disk space and there still is none.
+    /// In the latter case this also looks for space again, so that a log to which nobody writes finds out that there is some.
+    pub fn refuses(&self) -> Option<String> {
+        let health = self.shared().health.lock();
+        if health.poisoned.is_some() {
+            return health.poisoned.clone();
+        }
+        let no_space = health.no_space.as_ref().filter(|_| health.refused)?;
+        let reason = ProposeError::DiskFull(no_space.to_string()).to_string();
+        drop(health);
+        self.shared().submit(Op::Retry);
+        Some(reason)
+    }
+
     fn shared(&self) -> &Arc<Shared> {
         &self.owner.shared
     }
@@ -236,6 +250,7 @@ impl LogStore {
         if let Some(reason) = no_space {
             let kept = if is_seal { 0 } else { u64::from(options.segment_bytes / 8) };
             if reserved + kept > shared.room.load(Ordering::Relaxed) {
+                shared.health.lock().refused = true;
                 shared.submit(Op::Retry);
                 return Err(NoRoom::Disk(reason));
             }
@@ -390,14 +405,25 @@ impl Drop for Owner {
     }
 }
 
-/// Decodes a whole segment as recovery would; for fuzzing. Never panics, whatever the bytes.
+/// Decodes a whole segment as recovery would, and one whose first record is these bytes, sealed; for fuzzing. Never
+/// panics, whatever the bytes.
 #[doc(hidden)]
 pub fn fuzz_decode_segment(bytes: &[u8]) {
-    use crate::segment::{SEGMENT_HEAD_BYTES, SegmentHead, scan};
-    let head = SegmentHead::decode(bytes).unwrap_or(SegmentHead { sequence: 1, nonce: 0, bytes: 0 });
-    let _ = scan(bytes, head.seal(), |offset, found| {
-        assert!(offset >= SEGMENT_HEAD_BYTES && offset + found.bytes() <= bytes.len());
-        let _ = entry::decode(&found, &Bytes::copy_from_slice(found.body));
-        Ok::<_, std::convert::Infallible>(())
-    });
+    use crate::{
+        record::fuzz_sealed,
+        segment::{SEGMENT_HEAD_BYTES, SegmentHead, scan},
+    };
+    let unknown = SegmentHead { sequence: 1, nonce: 0, bytes: 0 };
+    let walk = |bytes: &[u8]| {
+        let head = SegmentHead::decode(bytes).unwrap_or(unknown);
+        let _ = scan(bytes, head.seal(), |offset, found| {
+            assert!(offset >= SEGMENT_HEAD_BYTES && offset + found.bytes() <= bytes.len());
+            let _ = entry::decode(&found, &Bytes::copy_from_slice(found.body));
+            Ok::<_, std::convert::Infallible>(())
+        });
+    };
+    walk(bytes);
+    if let Some(record) = fuzz_sealed(bytes, unknown.seal()) {
+        walk(&[&[0; SEGMENT_HEAD_BYTES][..], &record].concat());
+    }
 }

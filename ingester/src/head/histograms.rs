@@ -91,12 +91,28 @@ impl Histograms {
         if !entries.windows(2).all(|w| w[0].0.t < w[1].0.t) {
             entries.sort_by_key(|(e, _)| e.t);
         }
+        let first = out.len();
         for (i, (e, encoded)) in entries.iter().enumerate() {
             let is_last = entries.get(i + 1).is_none_or(|(next, _)| next.t != e.t);
             if let Some(encoded) = encoded.filter(|_| is_last) {
                 out.push(HistogramSample { t: e.t, start: e.start, h: decode(encoded) });
             }
         }
+        // Who reads everything gets what was sent.
+        if range.0 > i64::MIN
+            && let Some(first) = out.get_mut(first)
+        {
+            first.h.reset_hint = first.h.hint_after(self.last_before(range.0).as_ref());
+        }
+    }
+
+    /// The last histogram before a time.
+    fn last_before(&self, t: i64) -> Option<Histogram> {
+        let pieces = self.sealed.iter().map(Arc::as_ref).chain([&self.open]);
+        let entries = pieces.flat_map(|p| p.entries.iter().map(move |e| (e.t, p.encoded(e))));
+        // Of equal times the last entry counts, and may say that the histogram is gone.
+        let last = entries.filter(|(at, _)| *at < t).max_by_key(|(at, _)| *at);
+        last.and_then(|(_, encoded)| encoded).map(decode)
     }
 }
 

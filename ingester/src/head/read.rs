@@ -4,13 +4,15 @@ use foldhash::fast::RandomState;
 use hashbrown::{HashMap, HashSet};
 use roaring::RoaringBitmap;
 use sextant_model::{Labels, SeriesBuf, SeriesSet, TenantId};
-use sextant_proto::{ExemplarSeries, MetadataEntry, SelectRequest, ShardError, ShardStats};
+use sextant_proto::{
+    ExemplarSeries, HeadSelection, MetadataEntry, SelectLimits, SelectRequest, ShardError, ShardStats,
+};
 use std::sync::Arc;
 
 use super::{
     Head, TenantHead,
     merge::join,
-    select::{Cursor, compare_labels},
+    select::{Cursor, Found, compare_labels},
 };
 
 type Set<T> = HashSet<T, RandomState>;
@@ -65,13 +67,22 @@ impl Head {
         }
     }
 
+    /// The matching series of each generation, oldest first, to be read in parts.
+    pub fn find(&self, r: &SelectRequest) -> Result<Vec<Arc<dyn HeadSelection>>, ShardError> {
+        let mut found: Vec<Arc<dyn HeadSelection>> = Vec::new();
+        for head in self.tenant_after(&r.tenant, r.after)? {
+            found.push(Arc::new(Found::new(&head, r)?));
+        }
+        Ok(found)
+    }
+
     /// The labels of matching series that have a sample in the range, in no order.
     pub fn series(&self, r: &SelectRequest) -> Result<Vec<Labels>, ShardError> {
         let mut found: Set<Labels> = Set::default();
         for (head, series) in self.matching(r)? {
             found.extend(head.labels_of(&series).into_iter().map(|(labels, _)| labels));
             if found.len() > r.limits.series_max {
-                return Err(too_many_series(r));
+                return Err(too_many_series(r.limits));
             }
         }
         Ok(found.into_iter().collect())
@@ -153,18 +164,22 @@ impl Head {
     }
 }
 
-fn too_many_series(r: &SelectRequest) -> ShardError {
-    ShardError::Limit(format!("the query selects more than {} series (series_max)", r.limits.series_max))
+pub(super) fn too_many_series(limits: SelectLimits) -> ShardError {
+    ShardError::Limit(format!("the query selects more than {} series (series_max)", limits.series_max))
+}
+
+pub(super) fn too_many_samples(limits: SelectLimits) -> ShardError {
+    // Offsets into the answer are 32 bits wide.
+    let max = limits.samples_max.min(u32::MAX as usize);
+    ShardError::Limit(format!("the query selects more than {max} samples (samples_max)"))
 }
 
 fn check_limits(r: &SelectRequest, out: &SeriesSet, next: &SeriesBuf) -> Result<(), ShardError> {
     if out.len() >= r.limits.series_max {
-        return Err(too_many_series(r));
+        return Err(too_many_series(r.limits));
     }
-    // Offsets into the answer are 32 bits wide.
-    let max = r.limits.samples_max.min(u32::MAX as usize);
-    if out.sample_count() + next.len() > max {
-        return Err(ShardError::Limit(format!("the query selects more than {max} samples (samples_max)")));
+    if out.sample_count() + next.len() > r.limits.samples_max.min(u32::MAX as usize) {
+        return Err(too_many_samples(r.limits));
     }
     Ok(())
 }

@@ -3,15 +3,17 @@
 //! Constraint: the read lock is held for [`SLICE`] series at a time, so that a writer waits for microseconds, and samples
 //! are decoded outside it. Series are never removed, so what was found in one slice is there in the next.
 
-use std::{cmp::Ordering, collections::VecDeque};
+use std::{cmp::Ordering, collections::VecDeque, ops::Range, sync::Arc};
 
+use async_trait::async_trait;
 use roaring::RoaringBitmap;
-use sextant_model::{Labels, Matcher, SeriesBuf};
-use sextant_proto::ExemplarSeries;
+use sextant_model::{Labels, Matcher, SeriesBuf, SeriesSet};
+use sextant_proto::{ExemplarSeries, HeadSelection, SelectLimits, SelectRequest, ShardError};
 
 use super::{
     bits::{take, varint},
     matching::{TermScan, combine},
+    read::{too_many_samples, too_many_series},
     series::SeriesRef,
     snapshot::{ReadBuf, Snapshot, has_any_sample, has_samples},
     tenant::{Rows, TenantHead},
@@ -157,6 +159,73 @@ impl<'a> Cursor<'a> {
             Some(s) => s.read(self.range, &mut self.buf, out),
             None => out.clear(),
         }
+    }
+}
+
+/// One generation's series that match, in order of labels.
+pub(crate) struct Found {
+    head: Arc<TenantHead>,
+    range: (i64, i64),
+    labels: Vec<Labels>,
+    refs: Vec<SeriesRef>,
+    /// About how many samples each has in the range.
+    estimate: usize,
+    limits: SelectLimits,
+}
+
+impl Found {
+    /// Finds the series of one generation.
+    pub(crate) fn new(head: &Arc<TenantHead>, r: &SelectRequest) -> Result<Self, ShardError> {
+        let matching = head.matching(&r.matchers);
+        if matching.len() > r.limits.series_max as u64 {
+            return Err(too_many_series(r.limits));
+        }
+        let mut series = head.labels_of(&matching);
+        series.sort_unstable_by(|a, b| compare_labels(a.0.as_bytes(), b.0.as_bytes()));
+        let (labels, refs) = series.into_iter().unzip();
+        let rows = head.rows.read();
+        let each = rows.samples as f64 / rows.table.len().max(1) as f64;
+        let (from, to) = (rows.t_min.max(r.start), rows.t_max.min(r.end));
+        let part =
+            to.saturating_sub(from).max(0) as f64 / rows.t_max.saturating_sub(rows.t_min).max(1) as f64;
+        let estimate = (each * part.min(1.0)) as usize + 1;
+        drop(rows);
+        Ok(Self { head: head.clone(), range: (r.start, r.end), labels, refs, estimate, limits: r.limits })
+    }
+}
+
+#[async_trait]
+impl HeadSelection for Found {
+    fn labels(&self) -> &[Labels] {
+        &self.labels
+    }
+
+    fn estimate(&self, _: usize) -> usize {
+        self.estimate
+    }
+
+    async fn read(&self, series: Range<usize>) -> Result<SeriesSet, ShardError> {
+        let mut out = SeriesSet::new();
+        let (mut buf, mut decoded) = (ReadBuf::default(), SeriesBuf::default());
+        for from in series.clone().step_by(SLICE) {
+            let slice = from..(from + SLICE).min(series.end);
+            let snapshots: Vec<Snapshot> = {
+                let rows = self.head.rows.read();
+                let take = |i: usize| Snapshot::take(&rows, self.refs[i], self.labels[i].clone(), self.range);
+                slice.map(take).collect()
+            };
+            for snapshot in snapshots {
+                snapshot.read(self.range, &mut buf, &mut decoded);
+                if decoded.is_empty() {
+                    continue;
+                }
+                if out.sample_count() + decoded.len() > self.limits.samples_max.min(u32::MAX as usize) {
+                    return Err(too_many_samples(self.limits));
+                }
+                out.push(snapshot.labels, &decoded);
+            }
+        }
+        Ok(out)
     }
 }
 

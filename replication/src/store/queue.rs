@@ -116,6 +116,16 @@ pub(crate) struct Health {
     pub(crate) poisoned: Option<String>,
     /// Why the last attempt to reserve a segment failed.
     pub(crate) no_space: Option<Arc<io::Error>>,
+    /// Whether an entry was refused since.
+    pub(crate) refused: bool,
+}
+
+impl Health {
+    /// There is space for segments again; returns whether there was none.
+    pub(crate) fn found_space(&mut self) -> bool {
+        self.refused = false;
+        self.no_space.take().is_some()
+    }
 }
 
 pub(crate) struct Shared {

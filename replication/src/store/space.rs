@@ -65,7 +65,7 @@ impl Space {
         let mut health = shared.health.lock();
         match file {
             Ok(file) => {
-                if health.no_space.take().is_some() {
+                if health.found_space() {
                     tracing::info!(dir = %shared.options.dir.display(), "the log has disk space again");
                 }
                 count(&shared.counters.allocated, 1);
@@ -127,7 +127,7 @@ impl Space {
             self.spares.iter().map(|s| u64::from(s.bytes).saturating_sub(SEGMENT_HEAD_BYTES as u64)).sum();
         if spare_bytes > 0 {
             // Also a released segment ends the lack of space.
-            shared.health.lock().no_space = None;
+            shared.health.lock().found_space();
         }
         shared.room.store(room + spare_bytes, Ordering::Relaxed);
         shared.segments.store(segments, Ordering::Relaxed);
