@@ -3,7 +3,7 @@
 use sextant_proto::{ErrorClass, fault::InjectedFault};
 
 /// An error of the storage layer.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum StorageError {
     /// The object store did not answer or refused for now. Repeat later; nothing is known of a write that failed so,
     /// and every write of this crate may be repeated.

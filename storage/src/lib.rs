@@ -36,8 +36,8 @@ mod store;
 mod upload;
 
 pub use block::{
-    BlockCache, BlockFiles, BlockOptions, BlockReader, BlockSelect, BlockWriter, Checksums, ReadStats,
-    ReadStatsSnapshot, SelectHints, SeriesSource, names, series_order, write_block,
+    BlockCache, BlockFiles, BlockOptions, BlockReader, BlockSelect, BlockSelection, BlockWriter, Checksums,
+    ReadStats, ReadStatsSnapshot, SelectHints, SeriesSource, names, series_order, write_block,
 };
 pub use compaction::{
     CleanOutcome, Compaction, CompactionJob, CompactionOptions, JobKind, JobOutcome, MergeOptions, apply_job,

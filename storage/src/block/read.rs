@@ -3,12 +3,14 @@
 mod batch;
 mod extras;
 mod select;
+mod selection;
 
 use std::{collections::BTreeSet, sync::Arc};
 
 pub use batch::SeriesBatch;
 use object_store::ObjectStore;
 use roaring::RoaringBitmap;
+pub use selection::BlockSelection;
 use sextant_model::{Labels, METRIC_NAME, SeriesSet, TenantId};
 use sextant_proto::{ExemplarSeries, MetadataEntry};
 
@@ -62,7 +64,7 @@ impl BlockReader {
         let ids = self.matching(select, stats).await?;
         let (groups, rows) = self.rows(&ids, select, stats).await?;
         let set = if select.hints.samples {
-            self.samples(&groups, rows, select, stats).await?
+            self.samples(&groups, &rows, select, stats).await?
         } else {
             let offsets = vec![0; rows.len() + 1];
             SeriesSet {

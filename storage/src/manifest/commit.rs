@@ -28,6 +28,9 @@ use ulid::Ulid;
 use super::Manifest;
 use crate::{Result, StorageError, paths};
 
+/// Tenants without a manifest are remembered up to so many tenants in all.
+const EMPTY_MAX: usize = 10_000;
+
 /// How manifests are kept.
 #[derive(Clone, Debug)]
 pub struct ManifestOptions {
@@ -41,6 +44,8 @@ pub struct ManifestOptions {
     /// [`Manifests::load`] asks the store when the cached version was last compared with it longer ago than this:
     /// bounds how long a process that commits nothing itself works with an old version. Well below `grace`.
     pub max_age: Duration,
+    /// [`Manifests::load`] waits this long for the store if it has a cached version that still serves.
+    pub patience: Duration,
     /// How many lost races a commit takes before it gives up.
     pub attempts_max: u32,
 }
@@ -52,6 +57,7 @@ impl Default for ManifestOptions {
             grace: Duration::from_secs(15 * 60),
             block_age_max: Duration::from_secs(60 * 60),
             max_age: Duration::from_secs(5),
+            patience: Duration::from_secs(2),
             attempts_max: 64,
         }
     }
@@ -92,7 +98,16 @@ impl Manifests {
         if age <= self.options.max_age {
             return Ok(manifest);
         }
-        match self.refresh(tenant).await {
+        let asked = tokio::time::timeout(self.options.patience, self.refresh(tenant)).await;
+        let refreshed = asked.unwrap_or_else(|_| {
+            let reason = format!("no answer within {:?}", self.options.patience);
+            Err(StorageError::Unavailable {
+                action: "list",
+                object: paths::manifests(tenant, &self.signal).to_string(),
+                reason,
+            })
+        });
+        match refreshed {
             Err(e) if e.is_transient() && age < self.options.grace / 2 => {
                 tracing::warn!(%tenant, error = %e, version = manifest.version, "the manifest in use may be old");
                 Ok(manifest)
@@ -112,7 +127,7 @@ impl Manifests {
             if newest <= known {
                 let manifest = match cached {
                     Some(m) => self.remember(tenant, m, asked),
-                    None => Arc::new(Manifest::empty(tenant, &self.signal)),
+                    None => self.remember_empty(tenant, asked),
                 };
                 return Ok(manifest);
             }
@@ -292,6 +307,15 @@ impl Manifests {
             ));
         }
         Ok(manifest)
+    }
+
+    /// Remembers that a tenant has no manifest, for a bounded number of tenants: who asks chooses their names.
+    fn remember_empty(&self, tenant: &TenantId, checked: Instant) -> Arc<Manifest> {
+        let empty = Arc::new(Manifest::empty(tenant, &self.signal));
+        if self.newest.lock().len() >= EMPTY_MAX {
+            return empty;
+        }
+        self.remember(tenant, empty, checked)
     }
 
     fn remember(&self, tenant: &TenantId, m: Arc<Manifest>, checked: Instant) -> Arc<Manifest> {

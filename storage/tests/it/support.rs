@@ -79,6 +79,10 @@ impl Series {
                 }
             }
             b.h.extend(r.buf.h.iter().filter(|h| (start..=end).contains(&h.t)).cloned());
+            if let Some(first) = b.h.first_mut().filter(|_| start > i64::MIN) {
+                let before = r.buf.h.iter().rev().find(|h| h.t < start);
+                first.h.reset_hint = first.h.hint_after(before.map(|b| &b.h));
+            }
             if !b.is_empty() {
                 found.push((r.labels.clone(), b));
             }

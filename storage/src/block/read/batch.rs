@@ -53,7 +53,7 @@ impl BlockReader {
         let mut groups = vec![None; group + 1];
         groups[group] = Some(table);
         let expected = rows.len();
-        batch.set = self.samples(&groups, rows, &select, stats).await?;
+        batch.set = self.samples(&groups, &rows, &select, stats).await?;
         if batch.set.len() != expected {
             return Err(self.objects.nonsense(crate::names::SERIES, "a series without samples"));
         }

@@ -63,11 +63,19 @@ impl BlockReader {
         let mut kept = SeriesSet { offsets: vec![0], h_offsets: vec![0], ..SeriesSet::default() };
         for (i, &(at, n)) in wanted.iter().enumerate() {
             let before = kept.h.len();
+            let mut earlier: Option<HistogramSample> = None;
             for row in at..at + n {
-                let h = read.remove(&row).ok_or_else(|| bad("rows beyond the end of the table".into()))?;
-                if in_range(&h) {
-                    kept.h.push(h);
+                let mut h =
+                    read.remove(&row).ok_or_else(|| bad("rows beyond the end of the table".into()))?;
+                if !in_range(&h) {
+                    earlier = Some(h).filter(|h| h.t < select.start).or(earlier);
+                    continue;
                 }
+                // Who reads everything gets what was sent.
+                if kept.h.len() == before && select.start > i64::MIN {
+                    h.h.reset_hint = h.h.hint_after(earlier.as_ref().map(|e| &e.h));
+                }
+                kept.h.push(h);
             }
             // Floats that are kept stay where they are, so a series without any leaves no gap in them.
             if kept.h.len() > before || set.offsets[i] < set.offsets[i + 1] {

@@ -36,18 +36,18 @@ impl BlockReader {
     pub(super) async fn samples(
         &self,
         groups: &[Option<Arc<SeriesGroup>>],
-        rows: Vec<Row>,
+        rows: &[Row],
         select: &BlockSelect,
         stats: &ReadStats,
     ) -> Result<SeriesSet> {
-        let grids = self.grids(groups, &rows, stats).await?;
+        let grids = self.grids(groups, rows, stats).await?;
         let damaged = |what: &str| self.objects.nonsense(names::SERIES, what);
         let mut set = SeriesSet { offsets: vec![0], ..SeriesSet::default() };
         let mut parts: Vec<Part> = Vec::with_capacity(rows.len());
         let float = |r: &Row| groups.get(r.group).and_then(Option::as_ref).map_or(0, |g| g.samples(r.row));
         set.t.reserve(rows.iter().map(float).sum::<usize>().min(select.limits.samples_max).min(RESERVE_MAX));
         let mut histogram_count = 0usize;
-        for Row { group, row, labels } in rows {
+        for &Row { group, row, ref labels } in rows {
             let table = groups.get(group).and_then(Option::as_ref).ok_or_else(|| damaged("a row group"))?;
             let at = set.t.len();
             let mut samples = 0..0;
@@ -71,7 +71,7 @@ impl BlockReader {
                 put_starts(table, row, &samples, at, &mut set.start);
             }
             parts.push(Part { group, row, samples, at, histograms });
-            set.labels.push(labels);
+            set.labels.push(labels.clone());
             set.offsets.push(set.t.len() as u32);
         }
         if !set.start.is_empty() {
