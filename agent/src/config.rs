@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use sextant_model::TenantId;
 
-use crate::host::{ClockStatus, HostPaths};
+use crate::host::{ClockStatus, HostPaths, kernel_clock};
 
 /// Settings; the binary fills them from its keys `agent.*`.
 #[derive(Clone)]
@@ -23,7 +23,9 @@ pub struct AgentConfig {
     pub clock_status: Option<Arc<dyn ClockStatus>>,
     /// Prometheus' YAML with `global` and `scrape_configs`; nothing is scraped where absent.
     pub scrape_config_file: Option<PathBuf>,
-    /// At most this many scrapes run at once, over all jobs: each holds a body in memory.
+    /// How often that file is looked at; what it says is taken when it changes.
+    pub scrape_config_poll: Duration,
+    /// At most this many answers of targets are read and parsed at once, over all jobs: each is in memory.
     pub concurrent_scrapes_max: usize,
     /// At most this many samples wait for a sink that takes none; beyond it the oldest are dropped.
     pub queue_samples_max: usize,
@@ -39,8 +41,9 @@ impl Default for AgentConfig {
             host_job: "node".into(),
             host_instance: None,
             paths: HostPaths::default(),
-            clock_status: None,
+            clock_status: kernel_clock(),
             scrape_config_file: None,
+            scrape_config_poll: Duration::from_secs(5),
             concurrent_scrapes_max: 32,
             queue_samples_max: 1_000_000,
             tenant: TenantId::anonymous(),

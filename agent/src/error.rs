@@ -26,6 +26,9 @@ pub enum AgentError {
         /// Why.
         reason: String,
     },
+    /// There is no file that a configuration could be read from again.
+    #[error("no scrape configuration file is set")]
+    NoConfigFile,
     /// A configuration cannot be taken because the agent does not run.
     #[error("the agent does not run")]
     NotRunning,

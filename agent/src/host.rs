@@ -2,6 +2,8 @@
 //!
 //! **Architecture Invariant:** a collector that fails or finds nothing does not stop the others.
 
+#[cfg(target_os = "linux")]
+mod adjtimex;
 mod arp;
 mod bonding;
 mod collector;
@@ -34,6 +36,8 @@ mod vmstat;
 
 use std::{sync::Arc, time::Instant};
 
+#[cfg(target_os = "linux")]
+pub use adjtimex::KernelClock;
 pub use collector::{CollectError, Collector, Gather, HostFamily, HostPaths, HostSample};
 pub use timex::{ClockStatus, TimexReading};
 
@@ -103,7 +107,7 @@ impl HostMetrics {
             out.gauge("node_scrape_collector_success", help, &labels, success);
             match result {
                 Ok(()) => {}
-                Err(error @ CollectError::Unavailable(_)) => {
+                Err(error @ (CollectError::Unavailable(_) | CollectError::Forbidden(_))) => {
                     tracing::debug!(collector = name, %error, "collector has nothing to read");
                 }
                 Err(error) => {
@@ -114,6 +118,14 @@ impl HostMetrics {
         }
         Collection { families: out.into_families(), failed }
     }
+}
+
+/// The clock of this host, where its kernel can be asked for it.
+pub fn kernel_clock() -> Option<Arc<dyn ClockStatus>> {
+    #[cfg(target_os = "linux")]
+    return Some(Arc::new(KernelClock));
+    #[cfg(not(target_os = "linux"))]
+    None
 }
 
 /// The host's own name.

@@ -3,7 +3,7 @@
 //!
 //! **Architecture Invariant:** the agent reads the host and never changes it; it keeps nothing on disk.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod active;
 mod clock;
@@ -21,5 +21,5 @@ mod yaml;
 pub use config::AgentConfig;
 pub use error::{AgentError, ConfigError};
 pub use metrics::AgentMetrics;
-pub use scrape::{ScrapeConfigs, TargetReport};
+pub use scrape::{RelabelStepsError, ScrapeConfigs, TargetReport, TargetStates};
 pub use service::Agent;

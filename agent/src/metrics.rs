@@ -16,6 +16,10 @@ pub struct AgentMetrics {
     pub(crate) scraped_samples: AtomicU64,
     /// Targets that are scraped.
     pub(crate) targets: AtomicU64,
+    /// 1 where the last scrape configuration was taken, 0 where it was refused.
+    pub(crate) config_reload_successful: AtomicU64,
+    /// When the last one was taken, Unix seconds.
+    pub(crate) config_reload_success_seconds: AtomicU64,
     /// Rounds over the host's collectors.
     pub(crate) host_collections: AtomicU64,
     /// Collectors that failed.
@@ -58,6 +62,18 @@ impl AgentMetrics {
             &[("", &self.scraped_samples)],
         );
         family("targets", "gauge", "Targets that are scraped.", &[("", &self.targets)]);
+        family(
+            "config_last_reload_successful",
+            "gauge",
+            "1 where the last scrape configuration is in force, 0 where it was refused and the one before it is.",
+            &[("", &self.config_reload_successful)],
+        );
+        family(
+            "config_last_reload_success_timestamp_seconds",
+            "gauge",
+            "When a scrape configuration was taken last, Unix seconds.",
+            &[("", &self.config_reload_success_seconds)],
+        );
         family(
             "host_collections_total",
             "counter",

@@ -6,6 +6,7 @@ use std::fmt;
 
 use md5::{Digest, Md5};
 use regex::Regex;
+use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_yaml_ng::Value;
 use sextant_model::{LabelsBuilder, is_valid_label_name};
 
@@ -14,6 +15,8 @@ use crate::{error::ConfigError, yaml::Section};
 const SEPARATOR: &str = ";";
 const REGEX: &str = "(.*)";
 const REPLACEMENT: &str = "$1";
+/// What stands around a rule's regular expression.
+const ANCHOR: (&str, &str) = ("^(?s:", ")$");
 
 /// What a rule does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -226,7 +229,7 @@ impl RelabelRule {
         let regex = config.regex.as_deref().unwrap_or(REGEX);
         let rule = Self {
             // As in Prometheus, `.` matches a line feed and the whole value must match.
-            regex: Regex::new(&format!("^(?s:{regex})$")).map_err(RelabelError::Regex)?,
+            regex: Regex::new(&format!("{}{regex}{}", ANCHOR.0, ANCHOR.1)).map_err(RelabelError::Regex)?,
             is_default_regex: regex == REGEX,
             separator: config.separator.unwrap_or_else(|| SEPARATOR.into()),
             replacement: config.replacement.unwrap_or_else(|| REPLACEMENT.into()),
@@ -342,6 +345,32 @@ impl RelabelRule {
         for n in names {
             labels.remove(&n);
         }
+    }
+}
+
+impl Serialize for RelabelRule {
+    /// The rule as it is configured, defaults filled in; what is empty is left out.
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        let mut map = s.serialize_map(None)?;
+        if !self.source_labels.is_empty() {
+            map.serialize_entry("source_labels", &self.source_labels)?;
+        }
+        let pattern = self.regex.as_str();
+        let pattern = pattern.strip_prefix(ANCHOR.0).and_then(|p| p.strip_suffix(ANCHOR.1));
+        map.serialize_entry("regex", pattern.unwrap_or_default())?;
+        if self.modulus != 0 {
+            map.serialize_entry("modulus", &self.modulus)?;
+        }
+        let texts = [
+            ("separator", &self.separator),
+            ("target_label", &self.target_label),
+            ("replacement", &self.replacement),
+        ];
+        for (name, text) in texts.into_iter().filter(|(_, t)| !t.is_empty()) {
+            map.serialize_entry(name, text)?;
+        }
+        map.serialize_entry("action", &self.action.to_string())?;
+        map.end()
     }
 }
 

@@ -2,11 +2,13 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use sextant_model::{Labels, LabelsBuilder, METRIC_NAME, MetricMetadata};
+use serde::Serialize;
+use serde_json::Value;
+use sextant_model::{Labels, LabelsBuilder, METRIC_NAME, Matcher, MetricMetadata};
 use sextant_proto::{WriteRequest, WriteSink};
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -19,13 +21,19 @@ use crate::{
     config::AgentConfig,
     error::AgentError,
     host::{Collection, HostMetrics, host_name},
-    metrics::{AgentMetrics, add},
+    metrics::{AgentMetrics, add, set},
     queue::WriteQueue,
-    scrape::{Registry, ScrapeConfigs, ScrapePool, TargetReport},
+    scrape::{
+        Registry, RelabelSteps, RelabelStepsError, ScrapeConfigs, ScrapeFile, ScrapePool, TargetReport,
+        TargetStates,
+    },
 };
 
 /// How long an agent that ends tries to write what it has.
 const DRAIN: Duration = Duration::from_secs(5);
+
+/// The file of scrape configurations is looked at this often at most.
+const LOOK_MIN: Duration = Duration::from_millis(10);
 
 /// Types and help texts that did not change are written again after this many rounds, for a backend that lost them.
 const METADATA_ROUNDS: u64 = 40;
@@ -41,13 +49,29 @@ pub struct Agent {
     metrics: Arc<AgentMetrics>,
     queue: Arc<WriteQueue>,
     scrapes: Option<ScrapeConfigs>,
+    file: tokio::sync::Mutex<Option<ScrapeFile>>,
     registry: Arc<Mutex<Registry>>,
     reload: mpsc::Sender<Reload>,
     reloads: tokio::sync::Mutex<mpsc::Receiver<Reload>>,
 }
 
 impl Agent {
-    /// An agent that writes to a sink.
+    /// An agent that writes to a sink. Where `scrape_config_file` is wrong this is an error; once the agent runs, a file
+    /// that becomes wrong is reported, and what it said before stays in force.
+    pub async fn open(config: AgentConfig, sink: Arc<dyn WriteSink>) -> Result<Self, AgentError> {
+        let mut agent = Self::new(config, sink);
+        if let Some(file) = agent.file.get_mut()
+            && let Some(found) = file.look().await
+        {
+            let scrapes = found?;
+            scrapes.check_clients()?;
+            agent.scrapes = Some(scrapes);
+        }
+        Ok(agent)
+    }
+
+    /// An agent that writes to a sink. It looks at `scrape_config_file` when it runs; a file that is wrong then is
+    /// reported, and nothing is scraped until it is right.
     pub fn new(config: AgentConfig, sink: Arc<dyn WriteSink>) -> Self {
         let instance = config.host_instance.clone().unwrap_or_else(host_name);
         let metrics = Arc::new(AgentMetrics::default());
@@ -56,12 +80,14 @@ impl Agent {
         let (reload, reloads) = mpsc::channel(1);
         let reloads = tokio::sync::Mutex::new(reloads);
         let registry = Arc::default();
-        Self { config, sink, instance, metrics, queue, scrapes: None, registry, reload, reloads }
+        let file = tokio::sync::Mutex::new(config.scrape_config_file.clone().map(ScrapeFile::new));
+        Self { config, sink, instance, metrics, queue, scrapes: None, file, registry, reload, reloads }
     }
 
-    /// Scrapes these targets too, in place of those that `scrape_config_file` names.
+    /// Scrapes these targets, in place of those that `scrape_config_file` names; the file is not looked at.
     pub fn with_scrapes(mut self, scrapes: ScrapeConfigs) -> Self {
         self.scrapes = Some(scrapes);
+        self.file = tokio::sync::Mutex::new(None);
         self
     }
 
@@ -73,9 +99,61 @@ impl Agent {
         result.await.map_err(|_| AgentError::NotRunning)?
     }
 
+    /// Reads `scrape_config_file` now, whether or not it has changed, and scrapes what it says from now on. An error
+    /// changes nothing.
+    pub async fn reload_file(&self) -> Result<(), AgentError> {
+        let path = self.config.scrape_config_file.as_ref().ok_or(AgentError::NoConfigFile)?;
+        match ScrapeConfigs::from_file(path) {
+            Ok(scrapes) => self.reload(scrapes).await,
+            Err(error) => {
+                self.refused(&error);
+                Err(error)
+            }
+        }
+    }
+
     /// The targets and how their last scrapes went.
     pub fn targets(&self) -> TargetReport {
-        self.registry.lock().unwrap_or_else(PoisonError::into_inner).report()
+        self.registry().report()
+    }
+
+    /// `data` of Prometheus' `GET /api/v1/targets`: the targets in these states, of one job where it is named.
+    pub fn targets_json(&self, states: TargetStates, scrape_pool: Option<&str>) -> Value {
+        json(&self.targets().only(states, scrape_pool))
+    }
+
+    /// The names of the jobs, in order: `scrapePools` of Prometheus' `GET /api/v1/scrape_pools`.
+    pub fn scrape_pools(&self) -> Vec<String> {
+        self.registry().scrape_pools()
+    }
+
+    /// `data` of Prometheus' `GET /api/v1/targets/metadata`: what the targets whose labels match say of their metrics, or
+    /// of one of them. No further target is looked at once there are `limit` entries.
+    pub fn targets_metadata_json(
+        &self,
+        matchers: &[Matcher],
+        metric: Option<&str>,
+        limit: Option<usize>,
+    ) -> Value {
+        json(&self.registry().metadata(matchers, metric, limit))
+    }
+
+    /// `data` of Prometheus' `GET /api/v1/targets/relabel_steps`: what each rule of a job makes of labels, which are a JSON
+    /// object of texts. An error is a bad request.
+    pub fn relabel_steps_json(&self, scrape_pool: &str, labels: &str) -> Result<Value, RelabelStepsError> {
+        if scrape_pool.is_empty() {
+            return Err(RelabelStepsError::NoPool);
+        }
+        if labels.is_empty() {
+            return Err(RelabelStepsError::NoLabels);
+        }
+        let job = self.registry().job(scrape_pool);
+        let job = job.ok_or_else(|| RelabelStepsError::UnknownPool(scrape_pool.to_owned()))?;
+        Ok(json(&RelabelSteps::new(&job, labels)?))
+    }
+
+    fn registry(&self) -> MutexGuard<'_, Registry> {
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Appends the agent's own metrics, Prometheus text.
@@ -142,38 +220,67 @@ impl Agent {
         }
     }
 
-    /// The configured targets; a file that is wrong is reported, and scrapes nothing.
-    fn scrape_configs(&self) -> ScrapeConfigs {
-        if let Some(scrapes) = &self.scrapes {
-            return scrapes.clone();
-        }
-        let Some(path) = &self.config.scrape_config_file else { return ScrapeConfigs::default() };
-        ScrapeConfigs::from_file(path).unwrap_or_else(|error| {
-            tracing::error!(%error, "nothing is scraped");
-            ScrapeConfigs::default()
-        })
-    }
-
     async fn scrape(&self, mut stop: watch::Receiver<bool>) {
         let (queue, metrics) = (self.queue.clone(), self.metrics.clone());
         let mut pool =
             ScrapePool::new(queue, metrics, self.config.concurrent_scrapes_max, self.registry.clone());
-        if let Err(error) = pool.apply(self.scrape_configs()).await {
-            tracing::error!(%error, "nothing is scraped");
+        let mut file = self.file.lock().await;
+        if let Some(scrapes) = self.scrapes.clone().or_else(|| file.is_none().then(ScrapeConfigs::default)) {
+            // An error is in the log and in the metrics.
+            let _ = self.apply(&mut pool, scrapes).await;
         }
         let mut reloads = self.reloads.lock().await;
+        let mut looks = tokio::time::interval(self.config.scrape_config_poll.max(LOOK_MIN));
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = async { drop(stop.wait_for(|s| *s).await) } => break,
                 Some((scrapes, answer)) = reloads.recv() => {
                     // Whoever asked may have gone away.
-                    let _ = answer.send(pool.apply(scrapes).await);
+                    let _ = answer.send(self.apply(&mut pool, scrapes).await);
+                }
+                _ = looks.tick(), if file.is_some() => {
+                    if let Some(file) = file.as_mut() {
+                        self.look(file, &mut pool).await;
+                    }
                 }
             }
         }
         // Whoever brings a configuration from now on learns that nobody takes it.
         reloads.close();
         pool.shutdown().await;
+    }
+
+    /// Takes what the file says where it has changed.
+    async fn look(&self, file: &mut ScrapeFile, pool: &mut ScrapePool) {
+        let Some(found) = file.look().await else { return };
+        let applied = match found {
+            Ok(scrapes) => self.apply(pool, scrapes).await.is_ok(),
+            Err(error) => {
+                self.refused(&error);
+                false
+            }
+        };
+        if applied {
+            tracing::info!(path = %file.path().display(), "a new scrape configuration is in force");
+        }
+    }
+
+    async fn apply(&self, pool: &mut ScrapePool, scrapes: ScrapeConfigs) -> Result<(), AgentError> {
+        let result = pool.apply(scrapes).await;
+        match &result {
+            Ok(()) => {
+                set(&self.metrics.config_reload_success_seconds, clock::since_epoch().as_secs());
+                set(&self.metrics.config_reload_successful, 1);
+            }
+            Err(error) => self.refused(error),
+        }
+        result
+    }
+
+    fn refused(&self, error: &AgentError) {
+        set(&self.metrics.config_reload_successful, 0);
+        tracing::error!(%error, "the scrape configuration is refused; what was in force before stays");
     }
 
     fn host_labels(&self, name: &str, pairs: &[(&'static str, String)]) -> Labels {
@@ -202,6 +309,11 @@ impl Agent {
         active.finish(t, &mut request.series);
         request
     }
+}
+
+/// A value of our own types, all of which have texts as keys and so are JSON.
+fn json(value: &impl Serialize) -> Value {
+    serde_json::to_value(value).unwrap_or(Value::Null)
 }
 
 /// What was written last about this host's metrics.

@@ -121,17 +121,36 @@ fn scalar(path: &str, value: Value) -> Result<String, ConfigError> {
     }
 }
 
+/// Units of durations, and their milliseconds.
+const UNITS: [(&str, u64); 7] = [
+    ("y", 365 * 86_400_000),
+    ("w", 7 * 86_400_000),
+    ("d", 86_400_000),
+    ("h", 3_600_000),
+    ("m", 60_000),
+    ("s", 1000),
+    ("ms", 1),
+];
+
+/// A duration in whole milliseconds as Prometheus prints it. Years, weeks and days only stand alone: `1d`, but `36h`.
+pub(crate) fn format_duration(duration: Duration) -> String {
+    let mut rest = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    if rest == 0 {
+        return "0s".into();
+    }
+    let mut text = String::new();
+    for (i, (unit, ms)) in UNITS.into_iter().enumerate() {
+        let stands_alone = i < 3;
+        if rest >= ms && (!stands_alone || rest.is_multiple_of(ms)) {
+            text.push_str(&format!("{}{unit}", rest / ms));
+            rest %= ms;
+        }
+    }
+    text
+}
+
 /// A duration as Prometheus writes it: `1h30m`, `15s`, `250ms`, `0`.
 pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
-    const UNITS: [(&str, u64); 7] = [
-        ("y", 365 * 86_400_000),
-        ("w", 7 * 86_400_000),
-        ("d", 86_400_000),
-        ("h", 3_600_000),
-        ("m", 60_000),
-        ("s", 1000),
-        ("ms", 1),
-    ];
     if text == "0" {
         return Some(Duration::ZERO);
     }
@@ -186,6 +205,18 @@ mod tests {
         }
         for bad in ["", "s", "1", "1s1m", "1x", "-1s", "1.5s", "1s1s", "99999999999999999999y", "1é"] {
             assert_eq!(parse_duration(bad), None, "{bad}");
+        }
+        for (text, printed) in [
+            ("60s", "1m"),
+            ("90s", "1m30s"),
+            ("1500ms", "1s500ms"),
+            ("24h", "1d"),
+            ("36h", "36h"),
+            ("14d", "2w"),
+            ("365d", "1y"),
+            ("0", "0s"),
+        ] {
+            assert_eq!(parse_duration(text).map(format_duration).as_deref(), Some(printed), "{text}");
         }
         for (text, n) in [("10MB", 10 << 20), ("1GiB", 1 << 30), ("7", 7), ("0", 0), ("2KB", 2048)] {
             assert_eq!(parse_bytes(text), Some(n), "{text}");

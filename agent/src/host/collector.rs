@@ -34,6 +34,9 @@ pub enum CollectError {
     /// The kernel was built without it or the host has no such device; nothing is wrong.
     #[error("not available on this host: {0}")]
     Unavailable(PathBuf),
+    /// The process may not make the system call; nothing is wrong.
+    #[error("{0} is not permitted to this process")]
+    Forbidden(&'static str),
     /// A file that exists cannot be read.
     #[error("{path}: {source}")]
     Io {

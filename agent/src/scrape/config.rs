@@ -10,7 +10,7 @@ use std::{
 
 use serde_yaml_ng::Value;
 
-use super::negotiate::ScrapeProtocol;
+use super::{fetch::Fetcher, negotiate::ScrapeProtocol};
 use crate::{
     error::{AgentError, ConfigError},
     relabel::{NameScheme, RelabelConfig, RelabelRule},
@@ -73,7 +73,6 @@ const UNSUPPORTED_JOB: &[&str] = &[
     "proxy_from_environment",
     "proxy_connect_header",
     "http_headers",
-    "enable_http2",
     "convert_classic_histograms_to_nhcb",
     "native_histogram_bucket_limit",
     "native_histogram_min_bucket_factor",
@@ -81,7 +80,7 @@ const UNSUPPORTED_JOB: &[&str] = &[
     "scrape_failure_log_file",
     "extra_scrape_metrics",
 ];
-const UNSUPPORTED_TLS: &[&str] = &["server_name", "min_version", "max_version"];
+const UNSUPPORTED_TLS: &[&str] = &["server_name", "ca_ref", "cert_ref", "key_ref"];
 
 /// All jobs.
 #[derive(Clone, Debug, Default)]
@@ -158,17 +157,31 @@ impl Authorization {
     }
 }
 
-/// How an `https` target is trusted.
+/// How an `https` target is trusted. Certificates and keys are PEM; their files are read when a configuration is applied,
+/// and that is done again when they change.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsConfig {
-    /// A file of certificates to trust beside the system's.
-    pub ca_file: Option<PathBuf>,
+    /// Certificates to trust beside the system's.
+    pub ca: Option<Secret>,
     /// Our certificate.
-    pub cert_file: Option<PathBuf>,
+    pub cert: Option<Secret>,
     /// Its key.
-    pub key_file: Option<PathBuf>,
+    pub key: Option<Secret>,
+    /// The oldest version of TLS that is spoken; 1.2 where absent.
+    pub min_version: Option<TlsVersion>,
+    /// The newest; 1.3 where absent.
+    pub max_version: Option<TlsVersion>,
     /// Trust anything.
     pub insecure_skip_verify: bool,
+}
+
+/// A version of TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TlsVersion {
+    /// 1.2.
+    Tls12,
+    /// 1.3.
+    Tls13,
 }
 
 /// One entry of `scrape_configs`, with the defaults of `global` in it. A limit of 0 is none.
@@ -254,6 +267,21 @@ impl ScrapeConfigs {
         let text = std::fs::read_to_string(path)
             .map_err(|source| AgentError::ReadConfig { path: path.to_owned(), source })?;
         Ok(Self::from_yaml(&text)?)
+    }
+
+    /// The files whose contents are part of what the jobs are: certificates and keys.
+    pub(crate) fn tls_files(&self) -> Vec<PathBuf> {
+        let parts = self.jobs.iter().flat_map(|job| [&job.tls.ca, &job.tls.cert, &job.tls.key]);
+        let file = |part: &Secret| match part {
+            Secret::File(path) => Some(path.clone()),
+            Secret::Text(_) => None,
+        };
+        parts.flatten().filter_map(file).collect()
+    }
+
+    /// Checks what only a client can tell: that certificates and keys can be read.
+    pub(crate) fn check_clients(&self) -> Result<(), AgentError> {
+        self.jobs.iter().try_for_each(|job| Fetcher::new(job).map(drop))
     }
 
     /// Reads and checks a configuration.
@@ -375,8 +403,7 @@ fn protocols(path: &str, names: &[String]) -> Result<Vec<ScrapeProtocol>, Config
 
 fn job_section(path: &str, value: Value, global: &Defaults) -> Result<JobConfig, ConfigError> {
     let mut s = Section::new(path, value)?;
-    let job_name = s.text("job_name")?.filter(|n| !n.is_empty());
-    let job_name = job_name.ok_or_else(|| ConfigError::invalid(path, "job_name is empty"))?;
+    let job_name = s.text("job_name")?.unwrap_or_default();
     let interval = s.duration("scrape_interval")?.filter(|d| !d.is_zero()).unwrap_or(global.interval);
     let timeout = interval_and_timeout(&mut s, interval, global.timeout)?;
     let shared = shared_keys(&mut s, global)?;
@@ -415,7 +442,13 @@ fn job_section(path: &str, value: Value, global: &Defaults) -> Result<JobConfig,
         target_limit: shared.target_limit,
         keep_dropped_targets: shared.keep_dropped_targets,
     };
+    // A permission: HTTP/1.1 is spoken with or without it.
+    s.bool("enable_http2", true)?;
     s.finish(UNSUPPORTED_JOB)?;
+    // Only now, so that a name under a mistyped key is refused by that key.
+    if job.job_name.is_empty() {
+        return Err(ConfigError::invalid(path, "job_name is empty"));
+    }
     Ok(job)
 }
 
@@ -481,6 +514,10 @@ fn authorization(s: &mut Section) -> Result<Option<Authorization>, ConfigError> 
     if let Some(value) = s.value("authorization") {
         let mut section = Section::new(s.path("authorization"), value)?;
         let scheme = section.text("type")?.unwrap_or_else(|| "Bearer".into());
+        if scheme.eq_ignore_ascii_case("basic") {
+            let reason = "authorization type cannot be set to \"basic\", use \"basic_auth\" instead";
+            return Err(ConfigError::invalid(section.path("type"), reason));
+        }
         let path = section.path("credentials");
         let credentials = secret(&mut section, "credentials", "credentials_file")?;
         section.finish(&["credentials_ref"])?;
@@ -500,17 +537,33 @@ fn authorization(s: &mut Section) -> Result<Option<Authorization>, ConfigError> 
 fn tls(s: &mut Section) -> Result<TlsConfig, ConfigError> {
     let Some(value) = s.value("tls_config") else { return Ok(TlsConfig::default()) };
     let mut section = Section::new(s.path("tls_config"), value)?;
-    let mut file = |key| Ok::<_, ConfigError>(section.text(key)?.map(PathBuf::from));
     let tls = TlsConfig {
-        ca_file: file("ca_file")?,
-        cert_file: file("cert_file")?,
-        key_file: file("key_file")?,
+        ca: secret(&mut section, "ca", "ca_file")?,
+        cert: secret(&mut section, "cert", "cert_file")?,
+        key: secret(&mut section, "key", "key_file")?,
+        min_version: tls_version(&mut section, "min_version")?,
+        max_version: tls_version(&mut section, "max_version")?,
         insecure_skip_verify: section.bool("insecure_skip_verify", false)?,
     };
-    if tls.cert_file.is_some() != tls.key_file.is_some() {
+    if tls.cert.is_some() != tls.key.is_some() {
         let path = section.path("cert_file");
         return Err(ConfigError::invalid(path, "cert_file and key_file are set together or not at all"));
     }
+    if tls.min_version.zip(tls.max_version).is_some_and(|(min, max)| min > max) {
+        return Err(ConfigError::invalid(section.path("max_version"), "min_version is above max_version"));
+    }
     section.finish(UNSUPPORTED_TLS)?;
     Ok(tls)
+}
+
+fn tls_version(s: &mut Section, key: &'static str) -> Result<Option<TlsVersion>, ConfigError> {
+    match s.text(key)?.as_deref() {
+        None => Ok(None),
+        Some("TLS12") => Ok(Some(TlsVersion::Tls12)),
+        Some("TLS13") => Ok(Some(TlsVersion::Tls13)),
+        // Prometheus has TLS10 and TLS11 too, which no library that we use speaks.
+        Some(other) => {
+            Err(ConfigError::invalid(s.path(key), format!("{other:?} is neither TLS12 nor TLS13")))
+        }
+    }
 }

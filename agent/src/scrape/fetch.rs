@@ -1,6 +1,6 @@
 //! One HTTP request to a target, bounded in time and in size before and after decompression.
 
-use std::{io::Read, time::Duration};
+use std::{io::Read, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use flate2::read::MultiGzDecoder;
@@ -9,11 +9,13 @@ use reqwest::{
     header::{
         ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, USER_AGENT,
     },
-    redirect,
+    redirect, tls,
 };
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::{
-    config::{Authorization, JobConfig, Secret},
+    config::{Authorization, JobConfig, Secret, TlsVersion},
     negotiate::{BodyFormat, accept_header, body_format},
     target::Target,
 };
@@ -49,11 +51,23 @@ pub enum FetchError {
     Credentials(String),
 }
 
+/// An answer.
+#[derive(Debug)]
+pub struct Fetched {
+    /// The body, decompressed.
+    pub body: Bytes,
+    /// Its format.
+    pub format: BodyFormat,
+    /// The room that the body takes, given back when this is dropped.
+    pub permit: OwnedSemaphorePermit,
+}
+
 /// Asks the targets of one job.
 #[derive(Clone, Debug)]
 pub struct Fetcher {
     client: Client,
     accept: HeaderValue,
+    trust: u64,
 }
 
 impl Fetcher {
@@ -72,35 +86,56 @@ impl Fetcher {
             .no_zstd()
             .pool_max_idle_per_host(1)
             .danger_accept_invalid_certs(job.tls.insecure_skip_verify);
-        let read = |path: &std::path::Path| {
-            std::fs::read(path).map_err(|e| error(format!("{}: {e}", path.display())))
+        let read = |pem: &Secret| match pem {
+            Secret::Text(text) => Ok(text.clone().into_bytes()),
+            Secret::File(path) => std::fs::read(path).map_err(|e| error(format!("{}: {e}", path.display()))),
         };
-        if let Some(path) = &job.tls.ca_file {
-            for certificate in Certificate::from_pem_bundle(&read(path)?).map_err(|e| error(e.to_string()))? {
+        let mut trust = 0;
+        if let Some(ca) = &job.tls.ca {
+            let bundle = read(ca)?;
+            trust = xxh3_64(&bundle);
+            for certificate in Certificate::from_pem_bundle(&bundle).map_err(|e| error(chain(&e)))? {
                 builder = builder.add_root_certificate(certificate);
             }
         }
-        if let (Some(cert), Some(key)) = (&job.tls.cert_file, &job.tls.key_file) {
+        if let (Some(cert), Some(key)) = (&job.tls.cert, &job.tls.key) {
             let mut pem = read(cert)?;
             pem.push(b'\n');
             pem.extend(read(key)?);
-            builder = builder.identity(Identity::from_pem(&pem).map_err(|e| error(e.to_string()))?);
+            trust = xxh3_64_with_seed(&pem, trust);
+            builder = builder.identity(Identity::from_pem(&pem).map_err(|e| error(chain(&e)))?);
         }
-        let client = builder.build().map_err(|e| error(e.to_string()))?;
+        let version = |v: TlsVersion| match v {
+            TlsVersion::Tls12 => tls::Version::TLS_1_2,
+            TlsVersion::Tls13 => tls::Version::TLS_1_3,
+        };
+        if let Some(min) = job.tls.min_version {
+            builder = builder.min_tls_version(version(min));
+        }
+        if let Some(max) = job.tls.max_version {
+            builder = builder.max_tls_version(version(max));
+        }
+        let client = builder.build().map_err(|e| error(chain(&e)))?;
         let accept = accept_header(&job.scrape_protocols);
         let accept = HeaderValue::from_str(&accept).map_err(|e| error(e.to_string()))?;
-        Ok(Self { client, accept })
+        Ok(Self { client, accept, trust })
     }
 
-    /// Asks a target and reads its answer to the end.
-    pub async fn fetch(&self, target: &Target) -> Result<(Bytes, BodyFormat), FetchError> {
-        match tokio::time::timeout(target.timeout, self.request(target)).await {
+    /// A hash of the certificates and the key that this client was made with.
+    pub(super) fn trust(&self) -> u64 {
+        self.trust
+    }
+
+    /// Asks a target and reads its answer to the end. A body is read once `bodies` has room for it; targets that do not
+    /// answer take none.
+    pub async fn fetch(&self, target: &Target, bodies: &Arc<Semaphore>) -> Result<Fetched, FetchError> {
+        match tokio::time::timeout(target.timeout, self.request(target, bodies)).await {
             Ok(result) => result,
             Err(_) => Err(FetchError::Timeout),
         }
     }
 
-    async fn request(&self, target: &Target) -> Result<(Bytes, BodyFormat), FetchError> {
+    async fn request(&self, target: &Target, bodies: &Arc<Semaphore>) -> Result<Fetched, FetchError> {
         let job = &target.job;
         let mut request = self
             .client
@@ -129,9 +164,11 @@ impl Fetcher {
         let format = response_format(&response, job)?;
         let is_gzip = response.headers().get(CONTENT_ENCODING).is_some_and(|v| v == "gzip");
         let limit = if job.body_size_limit == 0 { BODY_BYTES_MAX } else { job.body_size_limit };
+        // Nobody closes the semaphore; without a permit there would be no bound on memory.
+        let permit = Arc::clone(bodies).acquire_owned().await.map_err(|_| FetchError::Timeout)?;
         let body = read_body(response, limit).await?;
         let body = if is_gzip { gunzip(&body, limit)? } else { body };
-        Ok((body, format))
+        Ok(Fetched { body, format, permit })
     }
 }
 

@@ -1,9 +1,9 @@
-//! What is known of targets, in the form of Prometheus' `GET /api/v1/targets`.
+//! What is known of targets, in the form of Prometheus' `GET /api/v1/targets` and `GET /api/v1/targets/metadata`.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use serde::{Serialize, Serializer, ser::SerializeMap};
-use sextant_model::Labels;
+use sextant_model::{Labels, MetricMetadata};
 
 /// Whether the last scrape of a target succeeded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -32,7 +32,7 @@ pub struct TargetState {
     pub scrape_pool: String,
     /// Where it is.
     pub scrape_url: String,
-    /// The same as others see it.
+    /// The same as others see it: the host's name in place of `localhost`.
     pub global_url: String,
     /// Why the last scrape failed; empty where it did not.
     pub last_error: String,
@@ -47,6 +47,16 @@ pub struct TargetState {
     pub scrape_interval: String,
     /// How long a scrape may take.
     pub scrape_timeout: String,
+}
+
+impl TargetState {
+    /// Keeps what the last scrape gave where a target goes on under a changed job.
+    pub(super) fn take_last_scrape(&mut self, before: Self) {
+        self.last_error = before.last_error;
+        self.last_scrape = before.last_scrape;
+        self.last_scrape_duration = before.last_scrape_duration;
+        self.health = before.health;
+    }
 }
 
 /// A target that relabelling dropped.
@@ -68,11 +78,78 @@ pub struct TargetReport {
     pub active_targets: Vec<TargetState>,
     /// Those that relabelling dropped, as many as jobs keep.
     pub dropped_targets: Vec<DroppedTarget>,
-    /// How many were dropped, by job.
-    pub dropped_target_counts: BTreeMap<String, u64>,
+    /// How many were dropped, by job; every job is named. `None` where dropped targets were not asked for.
+    pub dropped_target_counts: Option<BTreeMap<String, u64>>,
 }
 
-fn labels<S: Serializer>(labels: &Labels, s: S) -> Result<S::Ok, S::Error> {
+/// Which targets are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TargetStates {
+    /// All.
+    Any,
+    /// Those that are scraped.
+    Active,
+    /// Those that relabelling dropped.
+    Dropped,
+    /// None: a state that does not exist was asked for.
+    None,
+}
+
+impl TargetStates {
+    /// The meaning of the parameter `state`, in any case; empty is all.
+    pub fn from_parameter(state: &str) -> Self {
+        match state.to_ascii_lowercase().as_str() {
+            "" | "any" => Self::Any,
+            "active" => Self::Active,
+            "dropped" => Self::Dropped,
+            _ => Self::None,
+        }
+    }
+}
+
+impl TargetReport {
+    /// Leaves what is asked for: targets in these states, of one job where it is named. Counts are of all jobs.
+    pub fn only(mut self, states: TargetStates, scrape_pool: Option<&str>) -> Self {
+        let is_asked = |pool: &str| scrape_pool.is_none_or(|p| p == pool);
+        if !matches!(states, TargetStates::Any | TargetStates::Active) {
+            self.active_targets.clear();
+        }
+        if !matches!(states, TargetStates::Any | TargetStates::Dropped) {
+            self.dropped_targets.clear();
+            self.dropped_target_counts = None;
+        }
+        self.active_targets.retain(|t| is_asked(&t.scrape_pool));
+        self.dropped_targets.retain(|t| is_asked(&t.scrape_pool));
+        self
+    }
+}
+
+/// What a target says of one of its metrics.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct TargetMetadata {
+    /// The target's labels.
+    #[serde(serialize_with = "labels")]
+    pub target: Labels,
+    /// The metric; absent where one metric was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metric: Option<String>,
+    /// The metric's type.
+    #[serde(rename = "type")]
+    pub metric_type: Cow<'static, str>,
+    /// Its help text.
+    pub help: String,
+    /// Its unit.
+    pub unit: String,
+}
+
+impl TargetMetadata {
+    pub(super) fn new(target: Labels, metric: Option<String>, metadata: &MetricMetadata) -> Self {
+        let metric_type = metadata.metric_type.as_str().into();
+        Self { target, metric, metric_type, help: metadata.help.clone(), unit: metadata.unit.clone() }
+    }
+}
+
+pub(super) fn labels<S: Serializer>(labels: &Labels, s: S) -> Result<S::Ok, S::Error> {
     let mut map = s.serialize_map(None)?;
     for (n, v) in labels {
         map.serialize_entry(n, v)?;

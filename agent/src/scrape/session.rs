@@ -2,7 +2,10 @@
 //!
 //! State of one target over its scrapes; no I/O. Either all of an answer becomes samples or nothing of it does.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{
+    borrow::Cow,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use hashbrown::HashMap;
 use sextant_model::{
@@ -75,13 +78,16 @@ pub struct ScrapeCounts {
     pub added: u64,
 }
 
+/// Types, help texts and units of a target's metrics by name, each with the scrape in which it was sent last.
+pub(crate) type SharedMetadata = Arc<Mutex<HashMap<String, (MetricMetadata, u64)>>>;
+
 /// A target's state over its scrapes.
 pub struct Session {
     target: Arc<Target>,
     external: Arc<[(String, String)]>,
     cache: SeriesCache,
     active: ActiveSeries,
-    metadata: HashMap<String, (MetricMetadata, u64)>,
+    metadata: SharedMetadata,
     report_labels: [Labels; 5],
     round: u64,
 }
@@ -132,7 +138,12 @@ impl Session {
             labels.build()
         });
         let (cache, active) = (SeriesCache::default(), ActiveSeries::default());
-        Self { target, external, cache, active, metadata: HashMap::new(), report_labels, round: 0 }
+        Self { target, external, cache, active, metadata: Arc::default(), report_labels, round: 0 }
+    }
+
+    /// What is known of the metrics of the target, for reports.
+    pub(crate) fn metadata(&self) -> SharedMetadata {
+        Arc::clone(&self.metadata)
     }
 
     /// Reads an answer. What comes back holds the samples, or, with an error, markers for all series of before.
@@ -208,14 +219,19 @@ impl Session {
 
     fn note_metadata(&mut self, changed: HashMap<String, MetricMetadata>) -> Vec<(String, MetricMetadata)> {
         let mut send = Vec::new();
+        let mut known = self.metadata.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.round.is_multiple_of(METADATA_ROUNDS) {
+            // What is still there was sent again within one period.
+            known.retain(|_, (_, round)| self.round <= *round + 2 * METADATA_ROUNDS);
+        }
         for (name, metadata) in changed {
-            let due = match self.metadata.get(&name) {
+            let due = match known.get(&name) {
                 Some((known, round)) => *known != metadata || self.round >= round + METADATA_ROUNDS,
                 None => true,
             };
             if due {
                 send.push((name.clone(), metadata.clone()));
-                self.metadata.insert(name, (metadata, self.round));
+                known.insert(name, (metadata, self.round));
             }
         }
         send

@@ -7,7 +7,10 @@ use url::Url;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::config::JobConfig;
-use crate::{relabel::relabel, yaml::parse_duration};
+use crate::{
+    relabel::relabel,
+    yaml::{format_duration, parse_duration},
+};
 
 const ADDRESS: &str = "__address__";
 const SCHEME: &str = "__scheme__";
@@ -59,8 +62,8 @@ impl Target {
             }
         };
         default("job", &job.job_name);
-        default(INTERVAL, &format!("{}ms", job.scrape_interval.as_millis()));
-        default(TIMEOUT, &format!("{}ms", job.scrape_timeout.as_millis()));
+        default(INTERVAL, &format_duration(job.scrape_interval));
+        default(TIMEOUT, &format_duration(job.scrape_timeout));
         default(METRICS_PATH, &job.metrics_path);
         default(SCHEME, &job.scheme);
         for (name, values) in &job.params {
@@ -104,6 +107,16 @@ impl Target {
         }
         let labels = labels.build().filter(|n| !n.starts_with("__"));
         Ok(Self { job: Arc::clone(job), discovered, labels, url, interval, timeout })
+    }
+
+    /// Its URL as others see it: with the host's name where the address is only this host's own.
+    pub fn global_url(&self, host: &str) -> String {
+        let is_local = matches!(self.url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
+        let mut url = self.url.clone();
+        if is_local && url.set_host(Some(host)).is_err() {
+            return self.url.to_string();
+        }
+        url.to_string()
     }
 
     /// What makes it one target: the same labels at the same place are scraped once.

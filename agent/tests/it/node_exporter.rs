@@ -15,7 +15,7 @@ use sextant_agent::{
         family::{Metric, MetricFamily},
         label_pairs, text_to_families,
     },
-    host::{HostFamily, HostMetrics, HostPaths, HostSample},
+    host::{HostFamily, HostMetrics, HostPaths, HostSample, kernel_clock},
 };
 use sextant_model::Labels;
 use tokio::sync::watch;
@@ -38,7 +38,6 @@ const EXCEPTED: &[(&str, &str)] = &[
     ("node_softnet_flow_limit_count_total", "newer than the release that Debian 12 has"),
     ("node_softnet_received_rps_total", "newer than the release that Debian 12 has"),
     ("node_scrape_collector_*", "collectors are cut differently"),
-    ("node_timex_*", "needs a reader of adjtimex, which the process that links the agent gives"),
 ];
 
 /// node_exporter's own defaults, which Debian's package changes.
@@ -84,6 +83,23 @@ const STABLE: &[(&str, f64)] = &[
     ("node_os_version", 0.0),
     ("node_time_seconds", 30.0),
     ("node_time_zone_offset_seconds", 0.0),
+    ("node_timex_estimated_error_seconds", 1.0),
+    ("node_timex_frequency_adjustment_ratio", 1e-3),
+    ("node_timex_loop_time_constant", 0.0),
+    ("node_timex_maxerror_seconds", 1.0),
+    ("node_timex_offset_seconds", 0.5),
+    ("node_timex_pps_calibration_total", 0.0),
+    ("node_timex_pps_error_total", 0.0),
+    ("node_timex_pps_frequency_hertz", 1e-3),
+    ("node_timex_pps_jitter_seconds", 1e-3),
+    ("node_timex_pps_jitter_total", 0.0),
+    ("node_timex_pps_shift_seconds", 0.0),
+    ("node_timex_pps_stability_exceeded_total", 0.0),
+    ("node_timex_pps_stability_hertz", 1e-3),
+    ("node_timex_status", 0.0),
+    ("node_timex_sync_status", 0.0),
+    ("node_timex_tai_offset_seconds", 0.0),
+    ("node_timex_tick_seconds", 0.0),
     ("node_uname_info", 0.0),
 ];
 
@@ -153,7 +169,12 @@ fn ours() -> BTreeMap<String, Family> {
         };
         (f.name.to_string(), compared)
     };
-    HostMetrics::new(HostPaths::default(), None).collect().families.into_iter().map(family).collect()
+    HostMetrics::new(HostPaths::default(), kernel_clock())
+        .collect()
+        .families
+        .into_iter()
+        .map(family)
+        .collect()
 }
 
 fn compare(name: &str, theirs: Option<&Family>, ours: Option<&Family>) -> Option<String> {

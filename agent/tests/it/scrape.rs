@@ -11,33 +11,10 @@ use sextant_model::{TenantId, is_stale_nan};
 use sextant_proto::{WriteError, WriteRequest, WriteSink, WriteSummary};
 use tokio::sync::watch;
 
-use crate::target_double::{Answer, Recorder, target};
-
-struct Running {
-    sink: Arc<Recorder>,
-    stop: watch::Sender<bool>,
-    agent: Arc<Agent>,
-    task: tokio::task::JoinHandle<()>,
-}
-
-impl Running {
-    fn start(yaml: &str) -> Self {
-        let sink = Arc::new(Recorder::default());
-        let config = AgentConfig { host_metrics: false, ..AgentConfig::default() };
-        let scrapes = ScrapeConfigs::from_yaml(yaml).expect("a valid configuration");
-        let agent = Arc::new(Agent::new(config, sink.clone()).with_scrapes(scrapes));
-        let (stop, stopped) = watch::channel(false);
-        let run = Arc::clone(&agent);
-        let task = tokio::spawn(async move { run.run(stopped).await });
-        Self { sink, stop, agent, task }
-    }
-
-    async fn end(self) -> Arc<Recorder> {
-        self.stop.send(true).expect("the agent runs");
-        self.task.await.expect("the agent ends");
-        self.sink
-    }
-}
+use crate::{
+    running::Running,
+    target_double::{Answer, target},
+};
 
 fn job(address: &str, more: &str) -> String {
     format!(

@@ -1,7 +1,10 @@
 //! A scrape target that answers as a test says, and a sink that remembers what it was given.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -10,7 +13,7 @@ use sextant_model::TenantId;
 use sextant_proto::{SeriesWrite, WriteError, WriteRequest, WriteSink, WriteSummary};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
 };
 
 /// An answer of the target.
@@ -44,29 +47,42 @@ pub async fn target(
     let address = listener.local_addr().expect("bound").to_string();
     let requests = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&requests);
+    let answer = Arc::new(Mutex::new(answer));
     tokio::spawn(async move {
-        while let Ok((mut connection, _)) = listener.accept().await {
-            let mut head = Vec::new();
-            while !head.ends_with(b"\r\n\r\n") {
-                match connection.read_u8().await {
-                    Ok(b) => head.push(b),
-                    Err(_) => break,
-                }
-            }
-            let head = String::from_utf8_lossy(&head).into_owned();
-            let n = seen.lock().expect("not poisoned").len();
-            let a = answer(&head, n);
-            seen.lock().expect("not poisoned").push(head);
-            let length = a.body.len();
-            let start = format!(
-                "HTTP/1.1 {}\r\n{}Content-Length: {length}\r\nConnection: close\r\n\r\n",
-                a.status, a.headers
-            );
-            let _ = connection.write_all(start.as_bytes()).await;
-            let _ = connection.write_all(&a.body).await;
+        while let Ok((connection, _)) = listener.accept().await {
+            // A client may open a connection that it does not use; the others must not wait for it.
+            tokio::spawn(answer_one(connection, Arc::clone(&answer), Arc::clone(&seen)));
         }
     });
     (address, requests)
+}
+
+async fn answer_one(
+    mut connection: TcpStream,
+    answer: Arc<Mutex<impl Fn(&str, usize) -> Answer>>,
+    seen: Arc<Mutex<Vec<String>>>,
+) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        match connection.read_u8().await {
+            Ok(b) => head.push(b),
+            Err(_) => return,
+        }
+    }
+    let head = String::from_utf8_lossy(&head).into_owned();
+    let a = {
+        let answer = answer.lock().expect("not poisoned");
+        let mut seen = seen.lock().expect("not poisoned");
+        seen.push(head.clone());
+        answer(&head, seen.len() - 1)
+    };
+    let length = a.body.len();
+    let start = format!(
+        "HTTP/1.1 {}\r\n{}Content-Length: {length}\r\nConnection: close\r\n\r\n",
+        a.status, a.headers
+    );
+    let _ = connection.write_all(start.as_bytes()).await;
+    let _ = connection.write_all(&a.body).await;
 }
 
 /// Remembers every series in order.
@@ -115,4 +131,21 @@ impl Recorder {
         }
         panic!("{labels} was not written {writes} times; written: {:#?}", self.names());
     }
+}
+
+/// A target that begins an answer and then says nothing more, and the number of its connections.
+pub async fn hung_target(beginning: &'static str) -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("bound").to_string();
+    let connections = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::clone(&connections);
+    tokio::spawn(async move {
+        let mut open = Vec::new();
+        while let Ok((mut connection, _)) = listener.accept().await {
+            seen.fetch_add(1, Relaxed);
+            let _ = connection.write_all(beginning.as_bytes()).await;
+            open.push(connection);
+        }
+    });
+    (address, connections)
 }
