@@ -5,86 +5,26 @@
 //!
 //! `cargo run --release -p sextant-distributor --example rw_bench [shards]`
 
-use std::{
-    sync::{
-        Arc, LazyLock,
-        atomic::{AtomicU32, Ordering::Relaxed},
-    },
-    time::Instant,
-};
+use std::{sync::LazyLock, time::Instant};
 
-use async_trait::async_trait;
 use bytes::Bytes;
 use prost::Message;
 use sextant_distributor::{Distributor, DistributorConfig, RemoteWriteHeaders, stages::Stages};
-use sextant_model::{Labels, TenantId};
+use sextant_model::TenantId;
 use sextant_proto::{
-    AppendOutcome, ExemplarSeries, LimitsHandle, MetadataEntry, SelectRequest, ShardClient, ShardError,
-    ShardId, ShardStats, WriteBatchView,
+    LimitsHandle,
     remote_write::{Label, RequestV2, SampleV1, SampleV2, TimeSeriesV1, TimeSeriesV2, WriteRequestV1},
 };
+
+#[allow(dead_code)]
+#[path = "../tests/it/fake.rs"]
+mod fake;
 
 const TARGETS: usize = 200;
 const SERIES_PER_TARGET: usize = 525;
 const SERIES_PER_REQUEST: usize = 2000;
 const SCRAPES: usize = 12;
 const ROUNDS: usize = 5;
-
-/// Shards that keep nothing and give a new ref to every series they have not been told yet.
-struct Refs {
-    next: Vec<AtomicU32>,
-}
-
-#[async_trait]
-impl ShardClient for Refs {
-    fn shard_count(&self) -> u32 {
-        self.next.len() as u32
-    }
-
-    fn epoch(&self, _: ShardId) -> u64 {
-        1
-    }
-
-    async fn append(&self, shard: ShardId, batch: Bytes) -> Result<AppendOutcome, ShardError> {
-        let next = &self.next[shard.0 as usize];
-        let view = WriteBatchView::parse(&batch).map_err(|e| ShardError::Malformed(e.to_string()))?;
-        let new_refs = view.new_series.iter().map(|_| next.fetch_add(1, Relaxed)).collect();
-        Ok(AppendOutcome { epoch: 1, new_refs, duplicate: false, refused: Vec::new() })
-    }
-
-    async fn select(&self, _: ShardId, _: SelectRequest) -> Result<sextant_model::SeriesSet, ShardError> {
-        Err(ShardError::Unavailable("nothing is kept".into()))
-    }
-
-    async fn series(&self, _: ShardId, _: SelectRequest) -> Result<Vec<Labels>, ShardError> {
-        Ok(Vec::new())
-    }
-
-    async fn label_values(
-        &self,
-        _: ShardId,
-        _: SelectRequest,
-        _: Option<String>,
-    ) -> Result<Vec<String>, ShardError> {
-        Ok(Vec::new())
-    }
-
-    async fn exemplars(&self, _: ShardId, _: SelectRequest) -> Result<Vec<ExemplarSeries>, ShardError> {
-        Ok(Vec::new())
-    }
-
-    async fn metadata(&self, _: ShardId, _: TenantId, _: u64) -> Result<Vec<MetadataEntry>, ShardError> {
-        Ok(Vec::new())
-    }
-
-    async fn stats(&self, _: ShardId, _: TenantId, _: u64) -> Result<ShardStats, ShardError> {
-        Ok(ShardStats::default())
-    }
-
-    async fn tenants(&self, _: ShardId) -> Result<Vec<TenantId>, ShardError> {
-        Ok(Vec::new())
-    }
-}
 
 /// Nanoseconds of a clock that does not jump. Nothing here waits, so the best of several rounds is the processor's time.
 fn now_ns() -> u64 {
@@ -155,7 +95,7 @@ fn compressed(message: &impl Message) -> Bytes {
     snap::raw::Encoder::new().compress_vec(&raw).map_or_else(|_| Bytes::new(), Bytes::from)
 }
 
-fn measure(shards: u32, is_v2: bool) {
+fn measure(shards: usize, is_v2: bool) {
     let total = TARGETS * SERIES_PER_TARGET;
     let starts: Vec<usize> = (0..total).step_by(SERIES_PER_REQUEST).collect();
     let body = if is_v2 { body_v2 } else { body_v1 };
@@ -173,7 +113,7 @@ fn measure(shards: u32, is_v2: bool) {
         bytes as f64 / samples
     );
 
-    let client = Arc::new(Refs { next: (0..shards).map(|_| AtomicU32::new(0)).collect() });
+    let client = fake::Fake::forgetful(shards);
     let d = Distributor::new(DistributorConfig::default(), LimitsHandle::default(), client);
     let tenant = TenantId::anonymous();
     let content_type = "application/x-protobuf;proto=io.prometheus.write.v2.Request";

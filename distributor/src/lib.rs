@@ -42,5 +42,8 @@ pub use service::{Clock, Distributor};
 /// Entry points for fuzzing: each takes any bytes and must neither panic nor take memory out of proportion to them.
 #[doc(hidden)]
 pub mod fuzz {
-    pub use crate::remote_write::{fuzz_body, fuzz_walk};
+    pub use crate::{
+        otlp::{fuzz_otlp, fuzz_otlp_body},
+        remote_write::{fuzz_body, fuzz_walk},
+    };
 }

@@ -1,8 +1,8 @@
 //! Reads the limits file again when it changes. A bad file keeps the limits of before.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use sextant_proto::{Limits, LimitsError, LimitsHandle};
+use sextant_proto::{Limits, LimitsError, LimitsHandle, TenantLimits};
 use tokio::sync::watch;
 
 /// Watches one file.
@@ -11,6 +11,8 @@ pub struct LimitsWatcher {
     path: PathBuf,
     every: Duration,
     handle: LimitsHandle,
+    /// What holds where the file says nothing.
+    configured: Arc<TenantLimits>,
     last: String,
     /// Said once, not at every look.
     is_unreadable: bool,
@@ -28,12 +30,15 @@ pub enum LimitsFileError {
 }
 
 impl LimitsWatcher {
-    /// Reads the file into the handle; at the start a bad file is an error.
+    /// Reads the file into the handle; at the start a bad file is an error. The defaults that the handle has before hold
+    /// for every limit that the file does not set.
     pub fn open(path: PathBuf, every: Duration, handle: LimitsHandle) -> Result<Self, LimitsFileError> {
         let text = std::fs::read_to_string(&path).map_err(|e| LimitsFileError::Read(path.clone(), e))?;
-        let limits = Limits::from_yaml(&text).map_err(|e| LimitsFileError::Content(path.clone(), e))?;
+        let configured = handle.defaults();
+        let limits =
+            Limits::from_yaml(&text, &configured).map_err(|e| LimitsFileError::Content(path.clone(), e))?;
         handle.replace(limits);
-        Ok(Self { path, every, handle, last: text, is_unreadable: false })
+        Ok(Self { path, every, handle, configured, last: text, is_unreadable: false })
     }
 
     /// Looks at the file until `stop` becomes true.
@@ -61,7 +66,7 @@ impl LimitsWatcher {
         if text == self.last {
             return;
         }
-        match Limits::from_yaml(&text) {
+        match Limits::from_yaml(&text, &self.configured) {
             Ok(limits) => {
                 self.handle.replace(limits);
                 tracing::info!(%path, "new limits are in force");

@@ -24,6 +24,8 @@ pub struct DistributorMetrics {
     pub refused_items: AtomicU64,
     /// Exemplars left out because their labels are too long or not labels.
     pub exemplars_dropped: AtomicU64,
+    /// Attributes of OpenTelemetry points that became one label with others of the point.
+    pub otlp_joined_attributes: AtomicU64,
     /// Series sent to shards with their labels.
     pub labels_sent: AtomicU64,
     /// Batches sent again because the shard had begun a new epoch.
@@ -49,6 +51,11 @@ impl DistributorMetrics {
             ("refused_series", "Series refused, wholly or in part.", &self.refused_series),
             ("refused_items", "Samples, histograms and exemplars refused.", &self.refused_items),
             ("exemplars_dropped", "Exemplars left out for their labels.", &self.exemplars_dropped),
+            (
+                "otlp_joined_attributes",
+                "OTLP attributes whose names gave the label of another and whose values were joined to its.",
+                &self.otlp_joined_attributes,
+            ),
             ("labels_sent", "Series sent to shards with their labels.", &self.labels_sent),
             ("stale_epochs", "Batches sent again after a new epoch.", &self.stale_epochs),
         ] {

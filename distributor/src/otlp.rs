@@ -12,10 +12,13 @@ mod json;
 mod names;
 mod translate;
 
+pub use attributes::Joined;
 pub use grpc::{MetricsReceiver, metrics_service};
 pub use http::{OtlpAnswer, OtlpHeaders, export_metrics};
+#[doc(hidden)]
+pub use http::{fuzz_otlp, fuzz_otlp_body};
 pub use names::{NameError, Strategy, SuffixType, label_name, metric_name, unit_name};
-pub use translate::{Translated, translate};
+pub use translate::{Translated, translate, translate_within};
 
 /// Parts of the translation, for its tests.
 #[doc(hidden)]

@@ -31,6 +31,9 @@ const KEPT_BYTES_MAX: usize = 32 << 20;
 /// How many workspaces are kept: about as many requests as are decoded at once. More would hold memory for peaks.
 const KEPT_WORKSPACES_MAX: usize = 16;
 
+/// Between two logs of joined attributes: a sender that has some has them in every request.
+const JOINED_LOG_EVERY_MS: i64 = 60_000;
+
 /// What is remembered of a tenant.
 #[derive(Debug, Default)]
 pub(crate) struct TenantState {
@@ -52,6 +55,7 @@ pub struct Distributor {
     workspaces: Mutex<Vec<Workspace>>,
     metrics: DistributorMetrics,
     clock: Clock,
+    joined_logged_ms: AtomicI64,
 }
 
 impl fmt::Debug for Distributor {
@@ -76,6 +80,7 @@ impl Distributor {
             workspaces: Mutex::default(),
             metrics: DistributorMetrics::default(),
             clock: Arc::new(system_clock),
+            joined_logged_ms: AtomicI64::new(i64::MIN),
         }
     }
 
@@ -117,6 +122,13 @@ impl Distributor {
 
     pub(crate) fn limits_of(&self, tenant: &TenantId) -> Arc<TenantLimits> {
         self.limits.of(tenant)
+    }
+
+    /// Whether attributes that were joined are to be logged now.
+    pub(crate) fn may_log_joined(&self) -> bool {
+        let (now_ms, last_ms) = (self.now_ms(), self.joined_logged_ms.load(Relaxed));
+        now_ms.saturating_sub(last_ms) >= JOINED_LOG_EVERY_MS
+            && self.joined_logged_ms.compare_exchange(last_ms, now_ms, Relaxed, Relaxed).is_ok()
     }
 
     /// What is remembered of a tenant, made where there is nothing.

@@ -1,6 +1,6 @@
 //! Attributes of resources, scopes and points as labels.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map::Entry};
 
 use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value::Value};
 use sextant_model::{Labels, LabelsBuilder, METRIC_NAME};
@@ -106,9 +106,23 @@ pub fn base_labels(
     BaseLabels { promoted, fixed }
 }
 
-/// A point's labels without the metric's name: attributes that become one label are joined with `;` in order of their names.
-/// `job`, `instance` and the scope's labels win over attributes of their name, and those over promoted ones.
-pub fn point_labels(base: &BaseLabels, attributes: &[KeyValue], options: &OtlpOptions) -> LabelsBuilder {
+/// Attributes whose names became a label's that another attribute of the point had already become.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Joined {
+    /// How many.
+    pub attributes: u64,
+    /// The first label that held several.
+    pub label: Option<String>,
+}
+
+/// A point's labels without the metric's name: attributes that become one label are joined with `;` in order of their names, and
+/// counted. `job`, `instance` and the scope's labels win over attributes of their name, and those over promoted ones.
+pub fn point_labels(
+    base: &BaseLabels,
+    attributes: &[KeyValue],
+    options: &OtlpOptions,
+    joins: &mut Joined,
+) -> LabelsBuilder {
     let mut sorted: Vec<&KeyValue> = attributes.iter().collect();
     sorted.sort_by(|a, b| a.key.cmp(&b.key));
     let mut joined = BTreeMap::<String, String>::new();
@@ -118,13 +132,18 @@ pub fn point_labels(base: &BaseLabels, attributes: &[KeyValue], options: &OtlpOp
             continue;
         }
         let value = value_text(attribute.value.as_ref());
-        joined
-            .entry(name)
-            .and_modify(|v| {
-                v.push(';');
-                v.push_str(&value);
-            })
-            .or_insert(value);
+        match joined.entry(name) {
+            Entry::Vacant(new) => {
+                new.insert(value);
+            }
+            Entry::Occupied(mut known) => {
+                joins.attributes += 1;
+                joins.label.get_or_insert_with(|| known.key().clone());
+                let text = known.get_mut();
+                text.push(';');
+                text.push_str(&value);
+            }
+        }
     }
     let mut labels = base.promoted.clone();
     labels.remove(METRIC_NAME);
@@ -139,7 +158,7 @@ pub fn point_labels(base: &BaseLabels, attributes: &[KeyValue], options: &OtlpOp
 
 /// `target_info`'s labels: every resource attribute that is not already in `job` or `instance`; `None` where there is none, or
 /// nothing to join on.
-pub fn target_info(resource: &[KeyValue], options: &OtlpOptions) -> Option<Labels> {
+pub fn target_info(resource: &[KeyValue], options: &OtlpOptions, joins: &mut Joined) -> Option<Labels> {
     let (job, instance) = job_and_instance(resource);
     if job.is_empty() && instance.is_empty() {
         return None;
@@ -152,7 +171,7 @@ pub fn target_info(resource: &[KeyValue], options: &OtlpOptions) -> Option<Label
     }
     let mut base = BaseLabels::default();
     base.fixed.set("job", &job).set("instance", &instance);
-    let mut labels = point_labels(&base, &rest, options);
+    let mut labels = point_labels(&base, &rest, options, joins);
     labels.set(METRIC_NAME, "target_info");
     Some(labels.build())
 }

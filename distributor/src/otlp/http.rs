@@ -10,7 +10,12 @@ use prost::Message;
 use sextant_model::TenantId;
 use sextant_proto::{ErrorClass, WriteError, WriteSink};
 
-use super::{OtlpOptions, json, translate};
+use super::{OtlpOptions, json, translate::translate_within};
+use crate::{Distributor, metrics::add};
+
+/// How many times `max_request_bytes` the labels of a request's series may take: a point repeats those of its resource
+/// and scope, and a histogram those of its point with every bucket.
+const LABEL_GROWTH_MAX: usize = 4;
 
 /// What of a request's headers matters.
 #[derive(Clone, Debug, Default)]
@@ -74,31 +79,24 @@ pub(super) struct RpcAny {
     pub value: Vec<u8>,
 }
 
-/// Takes one export; everything that is not rejected in the answer is durable.
+/// Takes one export; everything that is not rejected in the answer is durable. The body may have as many bytes as the
+/// tenant's `max_request_bytes`, as sent and decompressed.
 pub async fn export_metrics(
-    sink: &dyn WriteSink,
+    distributor: &Distributor,
     tenant: &TenantId,
     headers: &OtlpHeaders,
     body: Bytes,
-    bytes_max: usize,
     options: &OtlpOptions,
 ) -> OtlpAnswer {
     let encoding = match content_type(headers.content_type.as_deref()) {
         Ok(e) => e,
         Err(e) => return error(Encoding::Protobuf, &e),
     };
+    let bytes_max = distributor.max_request_bytes(tenant);
     let result = async {
         let raw = decompress(headers.content_encoding.as_deref(), body, bytes_max)?;
-        let bad = |reason: String| {
-            WriteError::new(ErrorClass::BadRequest, format!("malformed OTLP metrics request: {reason}"))
-        };
-        let request = match encoding {
-            Encoding::Protobuf => {
-                ExportMetricsServiceRequest::decode(raw.as_ref()).map_err(|e| bad(e.to_string()))?
-            }
-            Encoding::Json => json::metrics_request(&raw).map_err(bad)?,
-        };
-        write(sink, tenant, &request, options).await
+        let request = decode(encoding, &raw)?;
+        write(distributor, tenant, &request, options).await
     };
     match result.await {
         Ok(response) => success(encoding, &response),
@@ -106,17 +104,44 @@ pub async fn export_metrics(
     }
 }
 
+fn decode(encoding: Encoding, raw: &[u8]) -> Result<ExportMetricsServiceRequest, WriteError> {
+    let decoded = match encoding {
+        Encoding::Protobuf => ExportMetricsServiceRequest::decode(raw).map_err(|e| e.to_string()),
+        Encoding::Json => json::metrics_request(raw),
+    };
+    decoded.map_err(|reason| {
+        WriteError::new(ErrorClass::BadRequest, format!("malformed OTLP metrics request: {reason}"))
+    })
+}
+
 /// Translates and writes a request; shared by both transports.
 pub(super) async fn write(
-    sink: &dyn WriteSink,
+    distributor: &Distributor,
     tenant: &TenantId,
     request: &ExportMetricsServiceRequest,
     options: &OtlpOptions,
 ) -> Result<ExportMetricsServiceResponse, WriteError> {
-    let translated = translate(request, options);
+    let bytes_max = distributor.max_request_bytes(tenant);
+    let translated = translate_within(request, options, bytes_max.saturating_mul(LABEL_GROWTH_MAX));
+    if translated.is_too_long {
+        return Err(WriteError::new(
+            ErrorClass::TooLarge,
+            format!(
+                "limit max_request_bytes ({bytes_max}) exceeded more than {LABEL_GROWTH_MAX} times by the labels of a \
+                 request's series, each with those of its resource; send smaller requests or raise it with limits key \
+                 max_request_bytes"
+            ),
+        ));
+    }
+    if let Some(label) = &translated.joined.label {
+        add(&distributor.metrics().otlp_joined_attributes, translated.joined.attributes);
+        if distributor.may_log_joined() {
+            tracing::debug!(%tenant, label, "attributes whose names give the same label were joined with `;`");
+        }
+    }
     let (mut rejected, mut reasons) = (translated.rejected_points, translated.reasons);
     if !translated.request.series.is_empty() {
-        let summary = sink.write(tenant, translated.request).await?;
+        let summary = distributor.write(tenant, translated.request).await?;
         rejected += summary.refused_samples;
         reasons.extend(summary.refused.iter().take(20).map(|r| format!("{}: {}", r.series, r.reason)));
     }
@@ -125,6 +150,37 @@ pub(super) async fn write(
         error_message: reasons.join("; "),
     });
     Ok(ExportMetricsServiceResponse { partial_success })
+}
+
+/// For fuzzing: any bytes as a request in either form, translated with all options off and on.
+#[doc(hidden)]
+pub fn fuzz_otlp(raw: &[u8], is_json: bool) {
+    let encoding = if is_json { Encoding::Json } else { Encoding::Protobuf };
+    let Ok(request) = decode(encoding, raw) else { return };
+    let all = OtlpOptions {
+        label_key_prefix: true,
+        keep_underscore_runs: true,
+        promote_all_resource_attributes: true,
+        promote_scope: true,
+        convert_histograms_to_nhcb: true,
+        type_and_unit_labels: true,
+        ..OtlpOptions::default()
+    };
+    for options in [OtlpOptions::default(), all] {
+        let bytes_max = raw.len().saturating_mul(64).max(1 << 20);
+        let translated = translate_within(&request, &options, bytes_max);
+        assert!(translated.rejected_points <= translated.points);
+    }
+}
+
+/// For fuzzing: decompresses any bytes as gzip or zstd.
+#[doc(hidden)]
+pub fn fuzz_otlp_body(body: &[u8]) {
+    for encoding in ["gzip", "zstd"] {
+        if let Ok(raw) = decompress(Some(encoding), Bytes::copy_from_slice(body), 1 << 20) {
+            assert!(raw.len() <= 1 << 20);
+        }
+    }
 }
 
 fn content_type(header: Option<&str>) -> Result<Encoding, WriteError> {

@@ -18,13 +18,16 @@ use sextant_proto::{SeriesWrite, Temporality, WriteRequest};
 
 use super::{
     OtlpOptions,
-    attributes::{BaseLabels, base_labels, point_labels, target_info, value_text},
+    attributes::{BaseLabels, Joined, base_labels, point_labels, target_info, value_text},
     histograms::{NO_RECORDED_VALUE, custom_buckets, exponential},
     names::{SuffixType, metric_name, unit_name},
 };
 
 /// `target_info` is written at most this far apart, so that it is never stale between two exports.
 const TARGET_INFO_EVERY_MS: i64 = 150_000;
+/// Samples of `target_info` between the first and the last of each resource, in one request: two points far apart must
+/// not cost more than they weigh.
+const TARGET_INFO_BETWEEN_MAX: usize = 100_000;
 
 /// What a request became.
 #[derive(Debug, Default)]
@@ -37,6 +40,13 @@ pub struct Translated {
     pub rejected_points: u64,
     /// Why, each reason once.
     pub reasons: Vec<String>,
+    /// Attributes that became one label with others.
+    pub joined: Joined,
+    /// The labels of the series are longer than was allowed, and the rest of the request is left out.
+    pub is_too_long: bool,
+    /// Bytes of the labels of all series.
+    label_bytes: usize,
+    label_bytes_max: usize,
 }
 
 impl Translated {
@@ -46,11 +56,30 @@ impl Translated {
             self.reasons.push(reason);
         }
     }
+
+    fn push(&mut self, series: SeriesWrite) {
+        self.label_bytes = self.label_bytes.saturating_add(series.labels.as_bytes().len());
+        if self.label_bytes > self.label_bytes_max {
+            self.is_too_long = true;
+            return;
+        }
+        self.request.series.push(series);
+    }
 }
 
 /// Translates a request.
 pub fn translate(request: &ExportMetricsServiceRequest, options: &OtlpOptions) -> Translated {
-    let mut out = Translated::default();
+    translate_within(request, options, usize::MAX)
+}
+
+/// Translates a request, and stops where its series have more than `label_bytes_max` bytes of labels.
+pub fn translate_within(
+    request: &ExportMetricsServiceRequest,
+    options: &OtlpOptions,
+    label_bytes_max: usize,
+) -> Translated {
+    let mut out = Translated { label_bytes_max, ..Translated::default() };
+    let mut between_left = TARGET_INFO_BETWEEN_MAX;
     let mut families = HashMap::<String, MetricMetadata>::new();
     for resource in &request.resource_metrics {
         let attributes: &[KeyValue] = resource.resource.as_ref().map_or(&[], |r| &r.attributes);
@@ -58,14 +87,18 @@ pub fn translate(request: &ExportMetricsServiceRequest, options: &OtlpOptions) -
         for scope in &resource.scope_metrics {
             let base = base_labels(attributes, scope.scope.as_ref(), &scope.schema_url, options);
             for metric in &scope.metrics {
+                if out.is_too_long {
+                    return out;
+                }
                 let mut writer = MetricWriter { options, base: &base, out: &mut out, times: &mut times };
                 if let Some((family, metadata)) = writer.metric(metric) {
                     families.insert(family, metadata);
                 }
             }
         }
-        if let (Some(labels), Some((first, last))) = (target_info(attributes, options), times.0) {
-            out.request.series.push(info_series(labels, first, last));
+        let Some((first, last)) = times.0 else { continue };
+        if let Some(labels) = target_info(attributes, options, &mut out.joined) {
+            out.push(info_series(labels, first, last, &mut between_left));
         }
     }
     out.request.metadata = families.into_iter().collect();
@@ -73,10 +106,11 @@ pub fn translate(request: &ExportMetricsServiceRequest, options: &OtlpOptions) -
     out
 }
 
-fn info_series(labels: Labels, first: i64, last: i64) -> SeriesWrite {
+fn info_series(labels: Labels, first: i64, last: i64, between_left: &mut usize) -> SeriesWrite {
     let mut samples: Vec<Sample> = Vec::new();
     let mut t = first;
-    while t < last && samples.len() < 10_000 {
+    while t < last && (t == first || *between_left > 0) {
+        *between_left -= usize::from(t > first);
         samples.push(Sample { t, v: 1.0, start: NO_START });
         t += TARGET_INFO_EVERY_MS;
     }
@@ -132,7 +166,14 @@ impl MetricWriter<'_> {
         match metric.data.as_ref()? {
             Data::Gauge(g) => self.numbers(&family, &g.data_points),
             Data::Sum(s) => self.numbers(&family, &s.data_points),
-            Data::Histogram(h) => h.data_points.iter().for_each(|p| self.histogram(&family, p)),
+            Data::Histogram(h) => {
+                for p in &h.data_points {
+                    self.histogram(&family, p);
+                    if self.out.is_too_long {
+                        break;
+                    }
+                }
+            }
             Data::ExponentialHistogram(h) => {
                 let delta = family.temporality == Temporality::Delta;
                 for p in &h.data_points {
@@ -143,9 +184,19 @@ impl MetricWriter<'_> {
                         }
                         Err(e) => self.out.reject(1, format!("metric {:?}: {e}", metric.name)),
                     }
+                    if self.out.is_too_long {
+                        break;
+                    }
                 }
             }
-            Data::Summary(s) => s.data_points.iter().for_each(|p| self.summary(&family, p)),
+            Data::Summary(s) => {
+                for p in &s.data_points {
+                    self.summary(&family, p);
+                    if self.out.is_too_long {
+                        break;
+                    }
+                }
+            }
         }
         Some((family.name, family.metadata))
     }
@@ -183,8 +234,8 @@ impl MetricWriter<'_> {
         Ok(Family { name, metadata, temporality })
     }
 
-    fn labels(&self, family: &Family, attributes: &[KeyValue]) -> LabelsBuilder {
-        let mut labels = point_labels(self.base, attributes, self.options);
+    fn labels(&mut self, family: &Family, attributes: &[KeyValue]) -> LabelsBuilder {
+        let mut labels = point_labels(self.base, attributes, self.options, &mut self.out.joined);
         if self.options.type_and_unit_labels {
             labels.set("__type__", family.metadata.metric_type.as_str());
             labels.set("__unit__", &family.metadata.unit);
@@ -202,7 +253,7 @@ impl MetricWriter<'_> {
     ) {
         let mut labels = labels.clone();
         labels.set(METRIC_NAME, &format!("{}{suffix}", family.name));
-        self.out.request.series.push(SeriesWrite {
+        self.out.push(SeriesWrite {
             labels: labels.build(),
             samples: vec![sample],
             exemplars,
@@ -222,6 +273,9 @@ impl MetricWriter<'_> {
             let labels = self.labels(family, &p.attributes);
             let sample = self.sample(p.time_unix_nano, p.start_time_unix_nano, v);
             self.push(family, &labels, "", sample, exemplars(&p.exemplars));
+            if self.out.is_too_long {
+                break;
+            }
         }
     }
 
@@ -251,18 +305,21 @@ impl MetricWriter<'_> {
         emit(self, &labels, "_count", p.count as f64, Vec::new());
         let mut pending = exemplars(&p.exemplars);
         pending.sort_by(|a, b| a.v.total_cmp(&b.v));
+        let mut pending = pending.into_iter().peekable();
         let mut cumulative = 0u64;
         for (bound, count) in p.explicit_bounds.iter().zip(&p.bucket_counts) {
             cumulative = cumulative.saturating_add(*count);
             let mut with_bound = labels.clone();
             with_bound.set("le", &plain_float(*bound));
-            let at = pending.partition_point(|e| e.v <= *bound);
-            let here = pending.drain(..at).collect();
+            let here = std::iter::from_fn(|| pending.next_if(|e| e.v <= *bound)).collect();
             emit(self, &with_bound, "_bucket", cumulative as f64, here);
+            if self.out.is_too_long {
+                return;
+            }
         }
         let mut with_bound = labels.clone();
         with_bound.set("le", "+Inf");
-        emit(self, &with_bound, "_bucket", p.count as f64, pending);
+        emit(self, &with_bound, "_bucket", p.count as f64, pending.collect());
     }
 
     fn native(
@@ -276,7 +333,7 @@ impl MetricWriter<'_> {
         let mut labels = self.labels(family, attributes);
         labels.set(METRIC_NAME, &family.name);
         self.times.add(ms(time));
-        self.out.request.series.push(SeriesWrite {
+        self.out.push(SeriesWrite {
             labels: labels.build(),
             histograms: vec![HistogramSample { t: ms(time), start: ms(start), h }],
             exemplars: exemplars(of_point),
@@ -299,6 +356,9 @@ impl MetricWriter<'_> {
             with_quantile.set("quantile", &plain_float(q.quantile));
             let sample = self.sample(times.0, times.1, value(q.value));
             self.push(family, &with_quantile, "", sample, Vec::new());
+            if self.out.is_too_long {
+                return;
+            }
         }
     }
 }

@@ -181,10 +181,11 @@ async fn labels_are_sent_once_an_epoch_and_a_target_stays_in_one_shard() {
         assert_eq!(bench.send(&v1(&series)).await.status, 204);
         assert_eq!(bench.send(&v2(&series)).await.status, 204);
     }
-    assert_eq!((bench.fake.labels_received(), bench.fake.shards_used()), (50, 1));
+    assert_eq!(bench.fake.lock().new_series, 50);
+    assert_eq!(bench.fake.shards_used(), 1);
     (0..3).for_each(|s| bench.fake.begin_epoch(s, false));
     assert_eq!(bench.send(&v1(&series[1..])).await.status, 204);
-    assert_eq!(bench.fake.labels_received(), 99);
+    assert_eq!(bench.fake.lock().new_series, 99);
 }
 
 #[tokio::test]
@@ -196,16 +197,16 @@ async fn the_same_request_twice_is_stored_once() {
     }
     bench.fake.begin_epoch(0, false);
     assert_eq!(bench.send(&message).await.status, 204);
-    let ids = bench.fake.write_ids();
+    let ids = bench.fake.lock().write_ids.clone();
     assert!(ids.len() == 4 && ids.iter().all(|id| *id == ids[0]), "{ids:?}");
-    assert_eq!(bench.fake.duplicates(), 3);
+    assert_eq!(bench.fake.lock().duplicates, 3);
     let mut sent = Sent::default();
     sent.add(&[Series::new(&[("__name__", "a")], 1, 1.0), Series::new(&[("__name__", "b")], 1, 2.0)], false);
     sent.check(&bench);
     let other = TenantId::new("other").unwrap();
     let body = crate::send::snappy(&message.bytes);
     assert_eq!(bench.distributor.remote_write(&other, &Default::default(), body).await.status, 204);
-    assert_ne!(bench.fake.write_ids()[4], ids[0], "the id is the tenant's too");
+    assert_ne!(bench.fake.lock().write_ids[4], ids[0], "the id is the tenant's too");
 }
 
 #[tokio::test]
@@ -229,7 +230,7 @@ async fn duplicates_and_spellings_of_one_series_in_a_request() {
             sent.add(&series, false);
         }
         sent.check(&bench);
-        assert_eq!(bench.fake.labels_received(), 1, "one series, learned once");
+        assert_eq!(bench.fake.lock().new_series, 1, "one series, learned once");
     }
 }
 
@@ -267,10 +268,11 @@ async fn histograms_and_exemplars_arrive_whole() {
             assert_eq!(written(&answer), [Some(0), Some(2), Some(2)]);
         }
         let (_, Stored { histograms, exemplars, .. }) = bench.fake.stored().pop_first().unwrap();
-        assert_eq!((histograms[0].0, histograms[0].1.positive_buckets.as_slice()), (5, &[1.0, 1.0][..]));
-        assert_eq!((histograms[0].1.sum.to_bits(), histograms[0].1.schema), (0.3f64.to_bits(), 3));
-        assert!(histograms[1].1.is_stale());
-        assert_eq!(exemplars[0], (5, 0.1f64.to_bits(), Labels::from_pairs([("trace_id", "abc")]).unwrap()));
+        assert_eq!((histograms[0].0, histograms[0].2.positive_buckets.as_slice()), (5, &[1.0, 1.0][..]));
+        assert_eq!((histograms[0].2.sum.to_bits(), histograms[0].2.schema), (0.3f64.to_bits(), 3));
+        assert!(histograms[1].2.is_stale());
+        assert_eq!((exemplars[0].t, exemplars[0].v), (5, 0.1));
+        assert_eq!(exemplars[0].labels, Labels::from_pairs([("trace_id", "abc")]).unwrap());
         assert_eq!(exemplars.len(), 2);
     }
 }

@@ -53,7 +53,7 @@ async fn label_limits_refuse_their_series_only() {
                 assert!(answer.body.contains("{__name__=\"bad\""), "the series: {}", answer.body);
                 assert_eq!(written(&answer), if is_v2 { [Some(2), Some(0), Some(0)] } else { [None; 3] });
             }
-            assert_eq!(bench.fake.series(), ["better{}", "good{}"]);
+            assert_eq!(bench.fake.series(), ["better", "good"]);
         }
     }
 }
@@ -66,9 +66,9 @@ async fn limits_of_shards_go_with_the_batch() {
         ..defaults()
     };
     let bench = Bench::with_limits(limits);
-    assert_eq!(bench.send(&v1(&[named("a", 1)])).await.status, 204);
-    assert_eq!(bench.fake.last_limits(), Some((3, 60_000, NOW_MS)), "two shards share five series");
+    assert_eq!(bench.send(&v1(&[named("a", NOW_MS)])).await.status, 204);
+    assert_eq!(bench.fake.lock().last_limits, Some((3, 60_000, NOW_MS)), "two shards share five series");
     let open = Bench::with_limits(defaults());
-    assert_eq!(open.send(&v1(&[named("a", 1)])).await.status, 204);
-    assert_eq!(open.fake.last_limits(), Some((0, -1, NOW_MS)));
+    assert_eq!(open.send(&v1(&[named("a", NOW_MS)])).await.status, 204);
+    assert_eq!(open.fake.lock().last_limits, Some((0, -1, NOW_MS)));
 }

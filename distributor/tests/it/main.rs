@@ -2,6 +2,8 @@
 
 mod cases;
 mod equality;
+// The benchmark uses it too, each its own part.
+#[allow(dead_code)]
 mod fake;
 mod limits;
 mod otlp;

@@ -3,7 +3,7 @@
 use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
 use serde_json::Value;
 use sextant_distributor::otlp::{
-    OtlpOptions, Strategy, SuffixType, label_name, metric_name, parts, translate, unit_name,
+    Joined, OtlpOptions, Strategy, SuffixType, label_name, metric_name, parts, translate, unit_name,
 };
 use sextant_model::{CUSTOM_BUCKETS_SCHEMA, Histogram, Span, deltas_to_counts};
 
@@ -329,7 +329,7 @@ fn attributes_as_labels() {
             dropped_attributes_count: 0,
         });
         let base = parts::base_labels(&resource, of_scope.as_ref(), text(scope, "schemaURL"), &options);
-        let mut labels = parts::point_labels(&base, &of_point, &options);
+        let mut labels = parts::point_labels(&base, &of_point, &options, &mut Joined::default());
         labels.set("__name__", "test_metric");
         let got: Vec<_> = labels.iter().map(|(n, v)| (n.to_owned(), v.to_owned())).collect();
         let wanted = serde_json::json!({ "L": case["expectedLabels"] });

@@ -5,7 +5,8 @@ use opentelemetry_proto::tonic::{
     collector::metrics::v1::ExportMetricsServiceRequest,
     metrics::v1::{
         ExponentialHistogram, ExponentialHistogramDataPoint, Gauge, Histogram, HistogramDataPoint, Metric,
-        NumberDataPoint, exponential_histogram_data_point::Buckets, metric::Data,
+        NumberDataPoint, Summary, SummaryDataPoint, exponential_histogram_data_point::Buckets, metric::Data,
+        summary_data_point::ValueAtQuantile,
     },
 };
 use prost::Message;
@@ -14,8 +15,13 @@ use sextant_distributor::otlp::{
     OtlpAnswer, OtlpHeaders, OtlpOptions, export_metrics, parts::metrics_request, translate,
 };
 use sextant_model::TenantId;
+use sextant_proto::TenantLimits;
 
-use crate::{otlp_input::request, rng::Rng, send::Bench};
+use crate::{
+    otlp_input::{attribute, request},
+    rng::Rng,
+    send::Bench,
+};
 
 async fn export(bench: &Bench, content_type: &str, encoding: &str, body: &[u8]) -> OtlpAnswer {
     let headers = OtlpHeaders {
@@ -24,7 +30,12 @@ async fn export(bench: &Bench, content_type: &str, encoding: &str, body: &[u8]) 
     };
     let (tenant, body, options) =
         (TenantId::anonymous(), Bytes::copy_from_slice(body), OtlpOptions::default());
-    export_metrics(bench.distributor.as_ref(), &tenant, &headers, body, 1 << 20, &options).await
+    export_metrics(&bench.distributor, &tenant, &headers, body, &options).await
+}
+
+/// A distributor that takes requests of up to one MiB.
+fn small() -> Bench {
+    Bench::with_limits(TenantLimits { max_request_bytes: 1 << 20, ..TenantLimits::default() })
 }
 
 fn metric(data: &Value) -> Value {
@@ -81,7 +92,7 @@ async fn json_fields_of_the_wrong_kind_are_named() {
         let message = body["message"].as_str().unwrap();
         assert_eq!((answer.status, body["code"].as_i64()), (400, Some(3)), "{sent}");
         assert_eq!(message, format!("malformed OTLP metrics request: {reason}"), "{sent}");
-        assert_eq!(bench.fake.batches(), 0);
+        assert_eq!(bench.fake.lock().appends, 0);
     }
 }
 
@@ -110,12 +121,12 @@ async fn bodies_that_cannot_be_read() {
         ),
     ];
     for (content_type, encoding, body, status, reason) in table {
-        let bench = Bench::new(1);
+        let bench = small();
         let answer = export(&bench, content_type, encoding, body).await;
         let message = String::from_utf8_lossy(&answer.body).replace("\\\"", "\"");
         assert_eq!(answer.status, *status, "{content_type} {encoding}: {message}");
         assert!(message.contains(reason), "{content_type} {encoding}: {message}");
-        assert_eq!(bench.fake.batches(), 0);
+        assert_eq!(bench.fake.lock().appends, 0);
     }
     // Nothing is a valid request of nothing.
     for content_type in ["application/x-protobuf", "application/json"] {
@@ -162,8 +173,8 @@ async fn extreme_histograms_neither_panic_nor_vanish() {
             let bench = Bench::new(2);
             let headers =
                 OtlpHeaders { content_type: Some("application/x-protobuf".into()), content_encoding: None };
-            let (sink, tenant) = (bench.distributor.as_ref(), TenantId::anonymous());
-            let answer = export_metrics(sink, &tenant, &headers, message.into(), 1 << 22, &options).await;
+            let (d, tenant) = (bench.distributor.as_ref(), TenantId::anonymous());
+            let answer = export_metrics(d, &tenant, &headers, message.into(), &options).await;
             assert_eq!(answer.status, 200);
             let response =
                 opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceResponse::decode(
@@ -173,6 +184,61 @@ async fn extreme_histograms_neither_panic_nor_vanish() {
             assert!(rejected > 0 || !bench.fake.series().is_empty(), "{data:?}");
         }
     }
+}
+
+/// A small request whose points repeat a large resource, or whose buckets repeat a large point.
+#[tokio::test]
+async fn labels_that_grow_out_of_proportion_are_refused() {
+    let text = "x".repeat(100_000);
+    let numbers = vec![NumberDataPoint { time_unix_nano: 5, ..NumberDataPoint::default() }; 100];
+    let gauge = Data::Gauge(Gauge { data_points: numbers });
+    let summary = Data::Summary(Summary {
+        data_points: vec![SummaryDataPoint {
+            attributes: vec![attribute("k", &text)],
+            quantile_values: vec![ValueAtQuantile::default(); 100],
+            ..SummaryDataPoint::default()
+        }],
+    });
+    let histogram = Data::Histogram(Histogram {
+        data_points: vec![HistogramDataPoint {
+            attributes: vec![attribute("k", &text)],
+            bucket_counts: vec![0; 101],
+            explicit_bounds: (0..100).map(f64::from).collect(),
+            ..HistogramDataPoint::default()
+        }],
+        aggregation_temporality: 2,
+    });
+    let Data::ExponentialHistogram(mut native) = exponential(0, 0, vec![1]) else { unreachable!() };
+    native.data_points = vec![native.data_points[0].clone(); 100];
+    for data in [gauge, summary, histogram, Data::ExponentialHistogram(native)] {
+        let metric = Metric { name: "m".into(), data: Some(data), ..Metric::default() };
+        let resource = vec![attribute("service.name", &text)];
+        let message = request(resource, &Value::Null, vec![metric]).encode_to_vec();
+        assert!(message.len() < 1 << 18);
+        let bench = small();
+        let answer = export(&bench, "application/x-protobuf", "", &message).await;
+        let reason = String::from_utf8_lossy(&answer.body).into_owned();
+        assert_eq!(answer.status, 413, "{reason}");
+        assert!(reason.contains("limit max_request_bytes (1048576) exceeded more than 4 times"), "{reason}");
+        assert_eq!(bench.fake.lock().appends, 0);
+    }
+}
+
+/// Two points years apart have one `target_info`; many resources of that kind have no more samples together.
+#[test]
+fn target_info_does_not_grow_with_time() {
+    let point = |time_unix_nano| NumberDataPoint { time_unix_nano, ..NumberDataPoint::default() };
+    let data = Some(Data::Gauge(Gauge { data_points: vec![point(0), point(u64::MAX)] }));
+    let metric = Metric { name: "m".into(), data, ..Metric::default() };
+    let resource = vec![attribute("service.name", "x"), attribute("a", "b")];
+    let mut message = request(resource, &Value::Null, vec![metric]);
+    message.resource_metrics = vec![message.resource_metrics[0].clone(); 100];
+    let translated = translate(&message, &OtlpOptions::default());
+    let info = translated.request.series.iter().filter(|s| s.labels.metric_name() == "target_info");
+    let counts: Vec<usize> = info.map(|s| s.samples.len()).collect();
+    assert_eq!(counts.len(), 100);
+    assert!(counts.iter().all(|n| *n >= 2), "the first and the last are always there");
+    assert!(counts.iter().sum::<usize>() <= 100_000 + 200);
 }
 
 /// Changes a few bytes at random, thousands of times.
@@ -210,8 +276,7 @@ fn any_bytes_are_read_without_a_panic() {
         },
     ];
     let scope = json!({ "name": "s", "attributes": { "a": "b" } });
-    let resource =
-        vec![crate::otlp_input::attribute("service.name", "x"), crate::otlp_input::attribute("a.b", "c")];
+    let resource = vec![attribute("service.name", "x"), attribute("a.b", "c")];
     let message = request(resource, &scope, metrics).encode_to_vec();
     let options = OtlpOptions { promote_scope: true, ..OtlpOptions::default() };
     mutate(1, 5_000, &message, |body| {

@@ -19,14 +19,12 @@ use sextant_proto::{ShardError, TenantLimits};
 
 use crate::send::Bench;
 
-const BYTES_MAX: usize = 1 << 20;
-
 async fn export(bench: &Bench, content_type: &str, encoding: &str, body: &[u8]) -> OtlpAnswer {
     let some = |s: &str| (!s.is_empty()).then(|| s.to_owned());
     let headers = OtlpHeaders { content_type: some(content_type), content_encoding: some(encoding) };
     let (tenant, body) = (TenantId::anonymous(), Bytes::copy_from_slice(body));
     let options = OtlpOptions::default();
-    export_metrics(bench.distributor.as_ref(), &tenant, &headers, body, BYTES_MAX, &options).await
+    export_metrics(&bench.distributor, &tenant, &headers, body, &options).await
 }
 
 fn gauge(point: &Value) -> Value {
@@ -177,7 +175,7 @@ async fn every_form_and_compression_stores_the_same() {
             let answer = export(&bench, content_type, encoding, &body).await;
             assert_eq!(answer.status, 200, "{content_type} {encoding}");
             let stored = bench.fake.stored().pop_first().unwrap();
-            assert_eq!((stored.0.1.as_str(), stored.1.samples[0]), ("m{}", (1000, 0.1f64.to_bits(), 0)));
+            assert_eq!((stored.0.1.as_str(), stored.1.samples[0]), ("m", (1000, 0.1f64.to_bits(), 0)));
             if content_type.contains("json") {
                 assert_eq!((answer.content_type, answer.body.as_slice()), ("application/json", &b"{}"[..]));
             } else {
@@ -193,7 +191,9 @@ async fn every_form_and_compression_stores_the_same() {
 async fn what_grows_when_decompressed_is_refused() {
     let zeros = vec![0; 64 << 20];
     for (encoding, body) in [("gzip", gzip(&zeros)), ("zstd", zstd::encode_all(&*zeros, 3).unwrap())] {
-        let answer = export(&Bench::new(1), "application/x-protobuf", encoding, &body).await;
+        let bench =
+            Bench::with_limits(TenantLimits { max_request_bytes: 1 << 20, ..TenantLimits::default() });
+        let answer = export(&bench, "application/x-protobuf", encoding, &body).await;
         let reason = String::from_utf8_lossy(&answer.body).into_owned();
         assert_eq!(answer.status, 413, "{encoding}");
         assert!(reason.contains("limit max_request_bytes (1048576) exceeded"), "{reason}");
@@ -277,7 +277,7 @@ async fn points_without_a_value_are_staleness_markers() {
     for ((_, series), s) in stored {
         assert!(s.samples.iter().all(|(_, bits, _)| *bits == sextant_model::STALE_NAN_BITS), "{series}");
         assert!(
-            s.histograms.iter().all(|(_, h, _)| h.is_stale() && h.positive_buckets.is_empty()),
+            s.histograms.iter().all(|(_, _, h)| h.is_stale() && h.positive_buckets.is_empty()),
             "{series}"
         );
         assert_eq!(s.samples.len() + s.histograms.len(), 1, "{series}");
@@ -314,4 +314,22 @@ fn attributes_that_make_an_exemplar_too_long_are_left_out() {
             sextant_distributor::otlp::translate(&read(&request).unwrap(), &OtlpOptions::default());
         assert_eq!(translated.request.series[0].exemplars[0].labels.len(), expected);
     }
+}
+
+/// As Prometheus does, the values of attributes that become one label are joined; here it is counted too.
+#[tokio::test]
+async fn attributes_that_become_one_label_are_joined_and_counted() {
+    let attribute = |key: &str, value: &str| json!({ "key": key, "value": { "stringValue": value } });
+    let request = gauge(&json!({ "timeUnixNano": "1000000", "asInt": "1", "attributes": [
+        attribute("a_b", "3"), attribute("a.b", "2"), attribute("a-b", "1"), attribute("c", "4"),
+    ] }));
+    let bench = Bench::new(1);
+    for _ in 0..2 {
+        let answer = export(&bench, "application/json", "", request.to_string().as_bytes()).await;
+        assert_eq!((answer.status, answer.body.as_slice()), (200, &b"{}"[..]));
+    }
+    assert_eq!(bench.fake.series(), [r#"m{a_b="1;2;3", c="4"}"#]);
+    let mut metrics = String::new();
+    bench.distributor.metrics().render(&mut metrics);
+    assert!(metrics.contains("\nsextant_distributor_otlp_joined_attributes_total 4\n"), "{metrics}");
 }

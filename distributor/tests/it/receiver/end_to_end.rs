@@ -81,11 +81,11 @@ async fn run(seed: u64) {
             let mut state = shards.0.lock();
             match numbers.below(12) {
                 0 => state.begin_epoch(),
-                1 => state.new_epochs = 1,
+                1 => state.begin_epochs_before_any_append(1),
                 2 => state.set_shard_count(1 + numbers.below(4) as usize),
-                3 => state.lose_answers = 1,
-                4 => state.failures.push(ShardError::Unavailable("no leader".into())),
-                5 => state.failures.push(ShardError::Overloaded("memory".into())),
+                3 => state.lose_answer(),
+                4 => state.fail(ShardError::Unavailable("no leader".into())),
+                5 => state.fail(ShardError::Overloaded("memory".into())),
                 _ => {}
             }
         }
@@ -102,7 +102,7 @@ async fn run(seed: u64) {
             attempts += 1;
             assert!(attempts < 10);
         }
-        shards.0.lock().new_epochs = 0;
+        shards.0.lock().begin_epochs_before_any_append(0);
     }
     let state = shards.0.lock();
     for values in sent.values_mut() {
@@ -188,9 +188,9 @@ async fn values_pass_to_the_bit() {
     let empty = bytes(1, &[label("__name__", "n"), bytes(2, &[])].concat());
     assert_eq!(send(&d, 1, &empty).await.status, 204);
     let state = shards.0.lock();
-    let got: Vec<u64> = state.of("m{}").samples.iter().map(|s| s.1).collect();
+    let got: Vec<u64> = state.of("m").samples.iter().map(|s| s.1).collect();
     assert_eq!(got, bits);
-    let got = state.of("n{}").samples;
+    let got = state.of("n").samples;
     assert_eq!(got[0], (0, 0, 0));
     assert_eq!(got[1..].iter().map(|s| s.1).collect::<Vec<_>>(), bits);
 }
@@ -200,14 +200,14 @@ async fn a_repeated_request_has_the_same_write_id_in_every_distributor() {
     let shards = Shards::new(1);
     let (a, b) = (shards.plain(), shards.plain());
     let body = series(&[("__name__", "m")], &[(1, 1.0)]);
-    shards.0.lock().lose_answers = 1;
+    shards.0.lock().lose_answer();
     assert_eq!(send(&a, 1, &body).await.status, 503);
     assert_eq!(send(&b, 1, &body).await.status, 204);
     assert_eq!(send(&a, 1, &series(&[("__name__", "m")], &[(2, 1.0)])).await.status, 204);
     let state = shards.0.lock();
     assert_eq!(state.write_ids[0], state.write_ids[1]);
     assert_ne!(state.write_ids[1], state.write_ids[2]);
-    assert_eq!(state.of("m{}").samples.len(), 2);
+    assert_eq!(state.of("m").samples.len(), 2);
 }
 
 #[tokio::test]
@@ -216,11 +216,11 @@ async fn epochs_that_end_again_and_again_end_in_unavailable() {
     let d = shards.plain();
     let body = |t| series(&[("__name__", "m")], &[(t, 1.0)]);
     assert_eq!(send(&d, 1, &body(1)).await.status, 204);
-    shards.0.lock().new_epochs = 1;
+    shards.0.lock().begin_epochs_before_any_append(1);
     assert_eq!(send(&d, 1, &body(2)).await.status, 204);
-    shards.0.lock().failures = (0..9).map(|n| ShardError::StaleEpoch { current: n }).collect();
+    (0..9).for_each(|n| shards.0.lock().fail(ShardError::StaleEpoch { current: n }));
     let answer = send(&d, 1, &body(3)).await;
-    assert_eq!((answer.status, shards.0.lock().failures.len()), (503, 4));
+    assert_eq!((answer.status, shards.0.lock().failures_left()), (503, 4));
 }
 
 #[tokio::test]

@@ -75,7 +75,7 @@ async fn they_arrive_as_they_are() {
     let answer = send(&d, 2, &v2(more)).await;
     assert_eq!((answer.status, written(&answer)), (204, vec!["0".into(), "4".into(), "0".into()]));
     let state = shards.0.lock();
-    let got = state.of("h{}").histograms;
+    let got = state.of("h").histograms;
     let (t, start, h) = &got[0];
     assert_eq!((*t, *start, h.integer, h.schema, h.count, h.sum), (1000, 0, true, 2, 7.0, 5.5));
     assert_eq!(
@@ -123,5 +123,5 @@ async fn wrong_ones_are_refused_and_named() {
         assert_eq!((answer.status, written(&answer)), (400, vec!["0".into(), "1".into(), "0".into()]), "{i}");
     }
     let state = shards.0.lock();
-    assert_eq!(state.of("h{}").histograms.len(), 9);
+    assert_eq!(state.of("h").histograms.len(), 9);
 }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use sextant_distributor::{DistributorConfig, LimitsWatcher};
 use sextant_model::TenantId;
-use sextant_proto::{LimitDuration, LimitsHandle, TenantLimits};
+use sextant_proto::{LimitDuration, Limits, LimitsHandle, TenantLimits};
 
 use super::{
     encode::{V2, sample_v2, series},
@@ -66,7 +66,7 @@ async fn rate() {
     }
     now.fetch_add(1000, std::sync::atomic::Ordering::Relaxed);
     assert_eq!(send(&d, 1, &body(20)).await.status, 204);
-    assert_eq!(shards.0.lock().of("m{}").samples.len(), 12);
+    assert_eq!(shards.0.lock().of("m").samples.len(), 12);
 }
 
 #[tokio::test]
@@ -114,26 +114,32 @@ async fn out_of_order_window() {
         "{}",
         answer.body
     );
-    assert_eq!(shards.0.lock().of("m{}").samples.len(), 3);
+    assert_eq!(shards.0.lock().of("m").samples.len(), 3);
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_file_is_read_again_and_a_bad_one_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("limits.yaml");
-    let handle = LimitsHandle::default();
+    let configured = TenantLimits { max_request_bytes: 1 << 20, ..TenantLimits::default() };
+    let handle = LimitsHandle::new(Limits::new(configured));
     let every = Duration::from_secs(5);
     assert!(LimitsWatcher::open(path.clone(), every, handle.clone()).is_err());
     std::fs::write(&path, "defaults: {max_active_series: 1}").unwrap();
     let watcher = LimitsWatcher::open(path.clone(), every, handle.clone()).unwrap();
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let task = tokio::spawn(watcher.run(stopped));
-    let of = |handle: &LimitsHandle| handle.of(&TenantId::anonymous()).max_active_series;
-    assert_eq!(of(&handle), 1);
+    let of = |handle: &LimitsHandle| {
+        let limits = handle.of(&TenantId::anonymous());
+        (limits.max_active_series, limits.max_request_bytes)
+    };
+    // What the file does not set is as configured, at the start and at every look.
+    assert_eq!(of(&handle), (1, 1 << 20));
     for (text, expected) in [
-        ("defaults: {max_active_series: 2}", 2),
-        ("defaults: {max_activ_series: 3}", 2),
-        ("overrides: {anonymous: {max_active_series: 4}}", 4),
+        ("defaults: {max_active_series: 2}", (2, 1 << 20)),
+        ("defaults: {max_activ_series: 3}", (2, 1 << 20)),
+        ("defaults: {max_request_bytes: 9}\noverrides: {anonymous: {max_active_series: 3}}", (3, 9)),
+        ("overrides: {anonymous: {max_active_series: 4}}", (4, 1 << 20)),
     ] {
         std::fs::write(&path, text).unwrap();
         tokio::time::sleep(Duration::from_secs(6)).await;
@@ -141,7 +147,7 @@ async fn the_file_is_read_again_and_a_bad_one_changes_nothing() {
     }
     std::fs::remove_file(&path).unwrap();
     tokio::time::sleep(Duration::from_secs(6)).await;
-    assert_eq!(of(&handle), 4);
+    assert_eq!(of(&handle), (4, 1 << 20));
     stop.send(true).unwrap();
     task.await.unwrap();
 }
