@@ -4,6 +4,9 @@
 //! its shard (shards keep flushed generations for a grace time that is longer than a query may take), and since the shard is asked for
 //! what comes after the position that this version covers, each row is read exactly once.
 
+mod parts;
+mod scan;
+
 use std::{collections::BTreeSet, sync::Arc};
 
 use futures::{StreamExt, TryStreamExt, stream};
@@ -14,6 +17,9 @@ use sextant_storage::{
     SelectHints, merge_series_sets,
 };
 
+pub use self::parts::SelectParts;
+use self::parts::Source;
+pub use self::scan::{Scanned, Scope};
 use crate::error::QueryError;
 
 /// The label that names the tenant where a query reads several.
@@ -81,6 +87,49 @@ impl Dataset {
         let set = if parts.len() == 1 { parts.remove(0).1 } else { merge_series_sets(parts) };
         check_limits(&set, selection.limits)?;
         Ok(set)
+    }
+
+    /// The same, in parts of about `target` samples that are read one by one; at least `least` parts where there are
+    /// as many series.
+    pub async fn select_parts(
+        &self,
+        selection: &Selection,
+        target: usize,
+        least: usize,
+    ) -> Result<SelectParts, QueryError> {
+        let sources = match &self.tenants[..] {
+            [view] => self.sources(view, selection).await?,
+            // The tenant's label changes the order of series.
+            _ => vec![Source::Head(Arc::new(self.select(selection).await?))],
+        };
+        SelectParts::new(sources, target, least, self.stats.clone(), selection.limits)
+    }
+
+    async fn sources(&self, view: &TenantView, selection: &Selection) -> Result<Vec<Source>, QueryError> {
+        let matchers = selection.matchers.clone();
+        let heads = self.each_shard(
+            view,
+            matchers.clone(),
+            selection.start,
+            selection.end,
+            selection.limits,
+            |shards, shard, r| Box::pin(async move { shards.find(shard, r).await }),
+        );
+        let mut select = self.block_select(&matchers, selection);
+        select.hints = SelectHints::default();
+        let blocks = stream::iter(self.blocks(view, selection.start, selection.end))
+            .map(|meta| async {
+                let reader = self.reader(view, meta).await?;
+                Ok::<_, QueryError>(reader.selection(select.clone(), &self.stats).await?)
+            })
+            .buffered(BLOCKS_AT_ONCE)
+            .try_collect::<Vec<_>>();
+        let (heads, blocks) = futures::try_join!(heads, blocks)?;
+        Ok(blocks
+            .into_iter()
+            .map(Source::Block)
+            .chain(heads.into_iter().flatten().map(Source::Head))
+            .collect())
     }
 
     async fn select_tenant(

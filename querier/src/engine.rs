@@ -6,9 +6,10 @@ use std::{
 };
 
 use sextant_model::TenantId;
-use sextant_promql::Expr;
+use sextant_promql::{Expr, ValueType};
 use sextant_promql_eval::{CancelFlag, EvalContext, EvalParams, QueryKind, QueryResult, plan};
 use sextant_proto::{LimitsHandle, SelectLimits, TenantLimits};
+use sextant_storage::StorageError;
 use tokio::sync::Semaphore;
 
 use crate::{
@@ -18,6 +19,12 @@ use crate::{
     metrics::{Language, QuerierMetrics},
     promql::{PromSession, QueryState},
 };
+
+/// Stack of a query thread: trees of statements are walked by recursion.
+const THREAD_STACK_BYTES: usize = 64 << 20;
+
+/// How often a query begins again because a block was removed while it ran.
+const REPEATS_MAX: usize = 2;
 
 /// A question in PromQL.
 #[derive(Clone, Debug)]
@@ -47,6 +54,27 @@ pub struct PromAnswer {
     pub warnings: Vec<String>,
     /// Infos, with positions.
     pub infos: Vec<String>,
+    /// What the query took.
+    pub stats: QueryStats,
+}
+
+/// What a query took: times, and samples as Prometheus counts them.
+#[derive(Clone, Debug, Default)]
+pub struct QueryStats {
+    /// Waiting for a place among the queries that run.
+    pub queue: Duration,
+    /// Parsing, planning, and taking the manifests.
+    pub preparation: Duration,
+    /// Reading and evaluating.
+    pub inner_eval: Duration,
+    /// All of it.
+    pub total: Duration,
+    /// Samples that the selectors looked at, each as often as a step did.
+    pub total_samples: u64,
+    /// The same by evaluation time, milliseconds; empty unless asked for.
+    pub samples_per_step: Vec<(i64, u64)>,
+    /// The most samples that were in memory at a time.
+    pub peak_samples: u64,
 }
 
 /// The querier; clones share everything.
@@ -74,7 +102,7 @@ impl Drop for Inner {
 }
 
 /// Sets the flag when the question's future is dropped: the client left, or the time is over.
-struct CancelOnDrop(CancelFlag);
+pub(crate) struct CancelOnDrop(pub(crate) CancelFlag);
 
 impl Drop for CancelOnDrop {
     fn drop(&mut self) {
@@ -88,6 +116,7 @@ impl Querier {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(config.threads.max(1))
             .thread_name("query")
+            .thread_stack_size(THREAD_STACK_BYTES)
             .enable_all()
             .build()?;
         let session = PromSession::new(config.threads);
@@ -150,19 +179,60 @@ impl Querier {
         Ok(Arc::new(Dataset::open(&self.inner.source, tenants).await?))
     }
 
+    /// Runs a read, and again over the newest manifests where a block that it was to read has been removed: the
+    /// compactor may replace and delete what an older manifest names.
+    pub(crate) async fn repeated<T, F>(
+        &self,
+        tenants: &[TenantId],
+        read: impl Fn() -> F,
+    ) -> Result<T, QueryError>
+    where
+        F: Future<Output = Result<T, QueryError>>,
+    {
+        for _ in 0..REPEATS_MAX {
+            match read().await {
+                Err(QueryError::Storage(StorageError::Missing { object })) => {
+                    tracing::info!(object, "a block was removed during a query, which begins again");
+                    for tenant in tenants {
+                        self.inner.source.manifests.refresh(tenant).await?;
+                    }
+                }
+                done => return done,
+            }
+        }
+        read().await
+    }
+
     /// Answers a PromQL question.
     pub async fn promql(&self, tenants: &[TenantId], query: PromQuery) -> Result<PromAnswer, QueryError> {
+        self.promql_counted(tenants, query, false).await
+    }
+
+    /// Answers a PromQL question; with `per_step`, samples are counted for each step too.
+    pub async fn promql_counted(
+        &self,
+        tenants: &[TenantId],
+        query: PromQuery,
+        per_step: bool,
+    ) -> Result<PromAnswer, QueryError> {
+        let asked = Instant::now();
         let timeout = query.timeout.unwrap_or(self.inner.config.timeout).min(self.inner.config.timeout);
         let this = self.clone();
         let tenants = tenants.to_vec();
         let cancel = CancelFlag::default();
         let guard = CancelOnDrop(cancel.clone());
-        let answer =
-            self.bounded(Language::PromQl, timeout, async move {
-                this.promql_inner(&tenants, &query, cancel).await
+        let mut answer = self
+            .bounded(Language::PromQl, timeout, async move {
+                let queue = asked.elapsed();
+                let mut answer = this.promql_inner(&tenants, &query, cancel, per_step).await?;
+                answer.stats.queue = queue;
+                Ok(answer)
             })
             .await;
         drop(guard);
+        if let Ok(answer) = &mut answer {
+            answer.stats.total = asked.elapsed();
+        }
         answer
     }
 
@@ -172,15 +242,36 @@ impl Querier {
         tenants: &[TenantId],
         query: &PromQuery,
         cancel: CancelFlag,
+        per_step: bool,
     ) -> Result<PromAnswer, QueryError> {
-        let (plan, state) = self.plan(tenants, query, cancel).await?;
-        let result = self.inner.session.run(&plan, &state).await?;
-        let annotations = &state.context.annotations;
-        Ok(PromAnswer {
-            result,
-            warnings: annotations.warnings(&query.query),
-            infos: annotations.infos(&query.query),
-        })
+        let read = || async {
+            let begun = Instant::now();
+            let (plan, state) = self.plan(tenants, query, cancel.clone(), per_step).await?;
+            let preparation = begun.elapsed();
+            let result = self.inner.session.run(&plan, &state).await?;
+            let context = &state.context;
+            let by_step = context.touched_samples_per_step();
+            let stats = QueryStats {
+                preparation,
+                inner_eval: begun.elapsed() - preparation,
+                total_samples: context.touched_samples() as u64,
+                samples_per_step: by_step
+                    .into_iter()
+                    .enumerate()
+                    .map(|(i, n)| (query.start.saturating_add(query.step.saturating_mul(i as i64)), n))
+                    .collect(),
+                peak_samples: context.peak_samples() as u64,
+                ..QueryStats::default()
+            };
+            let annotations = &context.annotations;
+            Ok(PromAnswer {
+                result,
+                warnings: annotations.warnings(&query.query),
+                infos: annotations.infos(&query.query),
+                stats,
+            })
+        };
+        self.repeated(tenants, read).await
     }
 
     async fn plan(
@@ -188,9 +279,18 @@ impl Querier {
         tenants: &[TenantId],
         query: &PromQuery,
         cancel: CancelFlag,
+        per_step: bool,
     ) -> Result<(sextant_promql_eval::Plan, Arc<QueryState>), QueryError> {
         let expr: Expr = sextant_promql::parse_expr(&query.query)
             .map_err(|e| QueryError::BadRequest(format!("invalid parameter \"query\": {e}")))?;
+        if query.kind == QueryKind::Range
+            && !matches!(expr.value_type(), ValueType::Scalar | ValueType::Vector)
+        {
+            return Err(QueryError::BadRequest(format!(
+                "invalid parameter \"query\": invalid expression type \"{}\" for range query, must be Scalar or instant Vector",
+                expr.value_type().documented()
+            )));
+        }
         let limits = self.limits(tenants);
         if let (Some(longest), QueryKind::Range) = (limits.max_query_range.get_ms(), query.kind)
             && query.end - query.start > longest
@@ -210,13 +310,18 @@ impl Querier {
             step_ms: query.step,
             lookback_ms: query.lookback.unwrap_or(config.lookback.as_millis() as i64),
             max_samples: select_limits.samples_max,
-            max_steps: config.max_steps,
+            // The limit is on the steps between the first and the last point, as in Prometheus.
+            max_steps: config.max_steps + 1,
             ..EvalParams::instant(query.start)
         };
         let plan = plan(&expr, &params)?;
         let dataset = self.dataset(tenants).await?;
-        let context = EvalContext::new(select_limits.samples_max).with_cancel(cancel);
-        Ok((plan, Arc::new(QueryState::new(dataset, context, select_limits))))
+        let mut context = EvalContext::new(select_limits.samples_max).with_cancel(cancel);
+        if per_step {
+            context = context.with_step_counts(params.steps());
+        }
+        let state = Arc::new(QueryState::new(dataset, context, select_limits, &plan.root));
+        Ok((plan, state))
     }
 
     /// The plan of a PromQL question as text; with `run`, with the rows of each operator.
@@ -231,11 +336,22 @@ impl Querier {
         let cancel = CancelFlag::default();
         let _guard = CancelOnDrop(cancel.clone());
         let work = async move {
-            let (plan, state) = this.plan(&tenants, &query, cancel).await?;
+            let (plan, state) = this.plan(&tenants, &query, cancel, false).await?;
             let session = &this.inner.session;
             if run { session.explain(&plan, &state).await } else { session.describe(&plan, &state).await }
         };
         self.bounded(Language::PromQl, self.inner.config.timeout, work).await
+    }
+
+    /// Runs a part of a question that was admitted before on the query threads; it ends when the caller goes away.
+    pub(crate) async fn spawned<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, QueryError>> + Send + 'static,
+    ) -> Result<T, QueryError> {
+        match &self.inner.runtime {
+            Some(runtime) => AbortOnDrop(runtime.handle().spawn(work)).join().await,
+            None => Err(QueryError::Cancelled),
+        }
     }
 
     /// Runs a question's work on the query threads: within its time, counted, and ended when the caller goes away.

@@ -5,7 +5,7 @@ use sextant_proto::{ErrorClass, ShardError};
 use sextant_storage::StorageError;
 
 /// Errors of the querier.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum QueryError {
     /// The request is wrong.
     #[error("{0}")]
@@ -51,7 +51,7 @@ impl QueryError {
             Self::Timeout(_) => ErrorClass::Timeout,
             Self::Cancelled => ErrorClass::Canceled,
             Self::Shard(e) => e.class(),
-            Self::Storage(_) => ErrorClass::Unavailable,
+            Self::Storage(e) => e.class(),
             Self::Internal(_) => ErrorClass::Internal,
         }
     }
@@ -96,10 +96,7 @@ impl QueryError {
         use datafusion::error::DataFusionError as D;
         match e {
             D::External(inner) => match inner.downcast_ref::<QueryError>() {
-                Some(Self::BadRequest(t)) => Self::BadRequest(t.clone()),
-                Some(Self::Limit(t)) => Self::Limit(t.clone()),
-                Some(Self::Cancelled) => Self::Cancelled,
-                Some(other) => Self::Execution(other.to_string()),
+                Some(ours) => ours.clone(),
                 None => Self::Execution(inner.to_string()),
             },
             D::Context(_, inner) => Self::from_shared(inner),

@@ -135,10 +135,13 @@ impl FlightSql {
         let (querier, sql) = (self.querier.clone(), sql.to_owned());
         let timeout = querier.config().timeout;
         let work = async move {
-            let plan = querier.sql_plan(&tenants, &sql).await?;
-            let schema = plan.schema();
-            let batches: Vec<_> = plan.stream().await?.try_collect().await?;
-            Ok((schema, batches))
+            let read = || async {
+                let plan = querier.sql_plan(&tenants, &sql).await?;
+                let schema = plan.schema();
+                let batches: Vec<_> = plan.stream().await?.try_collect().await?;
+                Ok((schema, batches))
+            };
+            querier.repeated(&tenants, read).await
         };
         let (schema, batches) = self.querier.bounded(Language::Sql, timeout, work).await.map_err(status)?;
         Ok(Self::encode(schema, batches))

@@ -11,6 +11,7 @@ mod error;
 pub mod flight;
 pub mod http;
 mod metrics;
+pub mod postgres;
 mod promql;
 mod sql;
 

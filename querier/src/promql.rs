@@ -77,7 +77,7 @@ impl PromSession {
             tasks.spawn(async move {
                 let mut values = Vec::new();
                 while let Some(batch) = stream.try_next().await? {
-                    values.push(from_batch(&batch, kind, steps, &state.labels)?);
+                    values.push(from_batch(batch, kind, steps, &state.labels)?);
                 }
                 Ok::<_, QueryError>((p, values))
             });
@@ -88,7 +88,7 @@ impl PromSession {
         }
         parts.sort_by_key(|(p, _)| *p);
         let value = concat(parts.into_iter().flat_map(|(_, v)| v).collect(), kind, plan.root.steps)?;
-        Ok(finish(plan, value)?)
+        Ok(finish(plan, value, &state.context)?)
     }
 
     /// The execution plan as text, with the rows of each operator where it has been run.

@@ -4,7 +4,10 @@ use std::ffi::OsString;
 
 use clap::{Arg, ArgAction, Command};
 
-use crate::config::{Config, ConfigError, KEYS, Kind, reference_markdown};
+use crate::{
+    config::{Config, ConfigError, KEYS, Kind, reference_markdown},
+    metrics_reference,
+};
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -89,9 +92,13 @@ fn command() -> Command {
     for (name, about) in ROLES {
         command = command.subcommand(Command::new(*name).about(*about));
     }
-    command.subcommand(
-        Command::new("config-reference").about("Print the configuration reference as Markdown").hide(true),
-    )
+    let reference = |name, about| Command::new(name).about(about).hide(true);
+    command
+        .subcommand(reference("config-reference", "Print the configuration reference as Markdown"))
+        .subcommand(reference(
+            "metrics-reference",
+            "Print the reference of Sextant's own metrics as Markdown",
+        ))
 }
 
 /// Reads the command line; `env` looks environment variables up.
@@ -103,6 +110,9 @@ pub fn parse(
     let (role, inner) = matches.subcommand().map_or((None, &matches), |(name, m)| (Some(name), m));
     if role == Some("config-reference") {
         return Ok(Invocation::Print(reference_markdown()));
+    }
+    if role == Some("metrics-reference") {
+        return Ok(Invocation::Print(metrics_reference::reference_markdown()));
     }
     let flags: Vec<(String, String)> =
         KEYS.iter().filter_map(|k| inner.get_one::<String>(k.path).map(|v| (k.flag(), v.clone()))).collect();

@@ -143,14 +143,22 @@ impl Config {
     pub fn to_yaml(&self) -> String {
         let mut out = String::new();
         for key in KEYS {
-            let value = if key.kind == Kind::Secret && !self.text(key.path).is_empty() {
-                "<secret>"
-            } else {
-                self.text(key.path)
-            };
-            out.push_str(&format!("{}: {value:?}\n", key.path));
+            out.push_str(&format!("{}: {:?}\n", key.path, self.shown(key)));
         }
         out
+    }
+
+    /// The effective settings by flag, secrets hidden.
+    pub fn flags(&self) -> impl Iterator<Item = (String, String)> + '_ {
+        KEYS.iter().map(|key| (key.flag(), self.shown(key).to_owned()))
+    }
+
+    fn shown(&self, key: &Key) -> &str {
+        match self.text(key.path) {
+            "" => "",
+            _ if key.kind == Kind::Secret => "<secret>",
+            text => text,
+        }
     }
 }
 

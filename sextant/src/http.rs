@@ -9,7 +9,7 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     middleware::{self, Next},
     response::{Html, IntoResponse, Response},
-    routing::{any, get, post},
+    routing::{any, any_service, get, post},
 };
 use serde::Deserialize;
 use sextant_distributor::{Distributor, RemoteWriteHeaders};
@@ -18,10 +18,15 @@ use sextant_model::TenantId;
 use sextant_proto::ErrorClass;
 use sextant_querier::{
     Querier,
-    http::{Tenants, prometheus_routes, push_string},
+    http::{
+        CorsOrigin, Surroundings, Tenants, federation_routes, methods, plain, prometheus_routes, push_string,
+    },
 };
 
-use crate::{overview::Overview, readiness::Readiness};
+use crate::{
+    overview::Overview,
+    readiness::{Readiness, obstacles},
+};
 
 /// The header that names the tenant.
 pub const TENANT_HEADER: &str = "x-scope-orgid";
@@ -45,17 +50,32 @@ pub struct Surface {
     pub multi_tenancy: bool,
     /// Bytes of a request's body on the wire.
     pub body_max: usize,
+    /// What the API shows of the process.
+    pub around: Surroundings,
+    /// Which pages may read the API's answers.
+    pub cors: CorsOrigin,
 }
 
 /// Every route.
 pub fn router(surface: Surface) -> Router {
-    let prometheus = prometheus_routes(surface.querier.clone());
+    let prometheus = prometheus_routes(surface.querier.clone(), surface.around.clone());
     let write = Router::new()
         .route("/push", post(remote_write))
         .route("/write", post(remote_write))
         .route("/admin/flush", post(flush))
         .with_state(surface.clone());
-    let api = prometheus.merge(write).layer(middleware::from_fn_with_state(surface.clone(), tenants));
+    let cors = surface.cors.clone();
+    let around_api = move |request: Request, next: Next| methods(cors.clone(), request, next);
+    let api = prometheus
+        .merge(write)
+        .layer(middleware::from_fn_with_state(surface.clone(), tenants))
+        .fallback(not_found);
+    // Around the router as a whole, so that it sees what the router itself says of methods.
+    let api = Router::new().fallback_service(api).layer(middleware::from_fn(around_api));
+    let federation = federation_routes(surface.querier.clone())
+        .layer(middleware::from_fn_with_state(surface.clone(), tenants));
+    let no_pages = |request: Request, next: Next| methods(CorsOrigin::default(), request, next);
+    let federation = Router::new().fallback_service(federation).layer(middleware::from_fn(no_pages));
     let otlp = crate::otlp::routes(surface.otlp.clone())
         .layer(middleware::from_fn_with_state(surface.clone(), tenants));
     let pages = Router::new()
@@ -69,8 +89,10 @@ pub fn router(surface: Surface) -> Router {
         .fallback(any(not_found))
         .with_state(surface.clone());
     pages
-        .nest("/api/v1", api.clone())
-        .nest("/prometheus/api/v1", api)
+        .nest_service("/api/v1", api.clone())
+        .nest_service("/prometheus/api/v1", api)
+        .route("/federate", any_service(federation.clone()))
+        .nest_service("/prometheus", federation)
         .merge(otlp.clone())
         .nest("/otlp", otlp.clone())
         .nest("/api/v1/otlp", otlp)
@@ -78,8 +100,8 @@ pub fn router(surface: Surface) -> Router {
         .layer(tower_http::compression::CompressionLayer::new().gzip(true).zstd(true))
 }
 
-async fn not_found(request: Request) -> Response {
-    (StatusCode::NOT_FOUND, format!("404: no such path: {}\n", request.uri().path())).into_response()
+async fn not_found() -> Response {
+    plain(StatusCode::NOT_FOUND, "404 page not found")
 }
 
 async fn page() -> Html<&'static str> {
@@ -99,10 +121,9 @@ async fn metrics(State(s): State<Surface>) -> Response {
 }
 
 async fn ready(State(s): State<Surface>) -> Response {
-    match s.ready.missing() {
-        missing if missing.is_empty() => "ready\n".into_response(),
-        missing => (StatusCode::SERVICE_UNAVAILABLE, format!("waiting for: {}\n", missing.join(", ")))
-            .into_response(),
+    match obstacles(&s.ready, &s.ingester) {
+        none if none.is_empty() => "ready\n".into_response(),
+        some => (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", some.join("\n"))).into_response(),
     }
 }
 

@@ -5,10 +5,12 @@ mod config;
 mod http;
 mod listeners;
 mod logging;
+mod metrics_reference;
 mod otlp;
 mod overview;
 mod readiness;
 mod server;
+mod targets;
 
 use std::process::ExitCode;
 

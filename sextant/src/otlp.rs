@@ -10,7 +10,6 @@ use axum::{
     response::Response,
     routing::post,
 };
-use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::MetricsServiceServer;
 use sextant_distributor::{
     Distributor,
     otlp::{MetricsReceiver, OtlpHeaders, OtlpOptions, export_metrics, metrics_service},
@@ -49,9 +48,7 @@ async fn metrics(
         content_type: text(header::CONTENT_TYPE),
         content_encoding: text(header::CONTENT_ENCODING),
     };
-    let bytes_max = otlp.distributor.max_request_bytes(&tenant);
-    let answer =
-        export_metrics(otlp.distributor.as_ref(), &tenant, &request, body, bytes_max, &otlp.options).await;
+    let answer = export_metrics(&otlp.distributor, &tenant, &request, body, &otlp.options).await;
     let mut response = Response::new(Body::from(answer.body));
     *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
@@ -62,14 +59,10 @@ async fn metrics(
 }
 
 /// The gRPC service.
-pub fn grpc_service(
-    otlp: &Otlp,
-    multi_tenancy: bool,
-    bytes_max: usize,
-) -> MetricsServiceServer<MetricsReceiver> {
+pub fn grpc_service(otlp: &Otlp, multi_tenancy: bool) -> MetricsReceiver {
     let tenant = Arc::new(move |header: Option<&str>| {
         let tenants = Tenants(resolve_tenants(header, multi_tenancy)?);
         one_tenant(&tenants)
     });
-    metrics_service(otlp.distributor.clone(), (*otlp.options).clone(), tenant, bytes_max)
+    metrics_service(otlp.distributor.clone(), (*otlp.options).clone(), tenant)
 }

@@ -13,7 +13,10 @@ use sextant_proto::{ShardClient, ShardId};
 use sextant_querier::Querier;
 use sextant_storage::{Manifests, StoreMetrics, StoreMetricsSnapshot};
 
-use crate::{cli, readiness::Readiness};
+use crate::{
+    cli,
+    readiness::{Readiness, obstacles},
+};
 
 /// Everything that can be looked at.
 pub struct Overview {
@@ -48,31 +51,39 @@ impl Overview {
         names.dedup();
         let mut tenants = Vec::new();
         for tenant in names {
-            let manifest = self.manifests.load(&tenant).await?;
-            let (mut series, mut samples) = (0, 0);
-            for shard in 0..self.ingester.shard_count() {
-                let after = manifest.covered.get(&shard).copied().unwrap_or(0);
-                let stats = self.ingester.stats(ShardId(shard), tenant.clone(), after).await?;
-                series += stats.series;
-                samples += stats.samples;
-            }
-            tenants.push(json!({
-                "tenant": tenant.as_str(),
-                "head_series": series,
-                "head_samples": samples,
-                "blocks": manifest.blocks.len(),
-                "block_samples": manifest.blocks.iter().map(|b| b.samples).sum::<u64>(),
-                "block_bytes": manifest.blocks.iter().map(|b| b.bytes()).sum::<u64>(),
-            }));
+            // One tenant's damage does not take the others from the page.
+            tenants.push(match self.tenant(&tenant).await {
+                Ok(value) => value,
+                Err(e) => json!({"tenant": tenant.as_str(), "error": format!("{e:#}")}),
+            });
         }
-        let missing = ready.missing();
+        let obstacles = obstacles(ready, &self.ingester);
         Ok(json!({
             "version": cli::version(),
-            "ready": missing.is_empty(),
-            "waiting_for": missing,
+            "ready": obstacles.is_empty(),
+            "not_ready": obstacles,
             "multi_tenancy": multi_tenancy,
             "listeners": self.listeners.iter().map(|(n, a)| json!({"name": n, "address": a})).collect::<Vec<_>>(),
             "tenants": tenants,
+        }))
+    }
+
+    async fn tenant(&self, tenant: &TenantId) -> Result<Value> {
+        let manifest = self.manifests.load(tenant).await?;
+        let (mut series, mut samples) = (0, 0);
+        for shard in 0..self.ingester.shard_count() {
+            let after = manifest.covered.get(&shard).copied().unwrap_or(0);
+            let stats = self.ingester.stats(ShardId(shard), tenant.clone(), after).await?;
+            series += stats.series;
+            samples += stats.samples;
+        }
+        Ok(json!({
+            "tenant": tenant.as_str(),
+            "head_series": series,
+            "head_samples": samples,
+            "blocks": manifest.blocks.len(),
+            "block_samples": manifest.blocks.iter().map(|b| b.samples).sum::<u64>(),
+            "block_bytes": manifest.blocks.iter().map(|b| b.bytes()).sum::<u64>(),
         }))
     }
 
@@ -84,11 +95,7 @@ impl Overview {
     /// Every role's metrics, Prometheus text.
     pub fn metrics(&self) -> String {
         let mut out = String::new();
-        let _ = writeln!(
-            out,
-            "# HELP sextant_build_info Version of this process.\n# TYPE sextant_build_info gauge\nsextant_build_info{{version=\"{}\"}} 1",
-            cli::version()
-        );
+        build_info(&mut out);
         process_metrics(&mut out, self.started_s);
         self.distributor.metrics().render(&mut out);
         self.ingester.render_metrics(&mut out);
@@ -102,7 +109,17 @@ impl Overview {
     }
 }
 
-fn store_metrics(out: &mut String, s: &StoreMetricsSnapshot) {
+/// Which version this is.
+pub fn build_info(out: &mut String) {
+    let _ = writeln!(
+        out,
+        "# HELP sextant_build_info Version of this process.\n# TYPE sextant_build_info gauge\nsextant_build_info{{version=\"{}\"}} 1",
+        cli::version()
+    );
+}
+
+/// Requests to the object store.
+pub fn store_metrics(out: &mut String, s: &StoreMetricsSnapshot) {
     for (name, help, value) in [
         ("sextant_object_store_puts_total", "Put requests, parts of uploads included.", s.puts),
         ("sextant_object_store_gets_total", "Get requests.", s.gets),
@@ -117,7 +134,7 @@ fn store_metrics(out: &mut String, s: &StoreMetricsSnapshot) {
 }
 
 /// The process' own figures under their usual names, from `/proc/self`.
-fn process_metrics(out: &mut String, started_s: f64) {
+pub fn process_metrics(out: &mut String, started_s: f64) {
     let mut gauge = |name: &str, kind: &str, help: &str, value: f64| {
         let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}");
     };

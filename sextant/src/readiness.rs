@@ -1,8 +1,9 @@
-//! What the process still waits for before it is ready.
+//! What the process still waits for before it is ready, and which shards do not take writes.
 
 use std::{collections::BTreeSet, sync::Arc};
 
 use parking_lot::Mutex;
+use sextant_ingester::Ingester;
 
 /// A shared list of things that are not there yet.
 #[derive(Clone, Default)]
@@ -23,4 +24,13 @@ impl Readiness {
     pub fn missing(&self) -> Vec<&'static str> {
         self.0.lock().iter().copied().collect()
     }
+}
+
+/// Everything that keeps the process from being ready, as a person reads it; empty when ready.
+pub fn obstacles(ready: &Readiness, ingester: &Ingester) -> Vec<String> {
+    let waiting = ready.missing().into_iter().map(|thing| format!("waiting for: {thing}"));
+    let refusing = ingester.refusing().into_iter();
+    waiting
+        .chain(refusing.map(|(shard, why)| format!("shard {} does not take writes: {why}", shard.0)))
+        .collect()
 }

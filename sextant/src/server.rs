@@ -10,13 +10,16 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use sextant_agent::{Agent, AgentConfig, ScrapeConfigs};
+use sextant_agent::{Agent, AgentConfig};
 use sextant_compactor::{Compactor, CompactorConfig};
 use sextant_distributor::{Distributor, DistributorConfig, LimitsWatcher, otlp::OtlpOptions};
 use sextant_ingester::{Ingester, IngesterConfig};
 use sextant_model::TenantId;
 use sextant_proto::{Limits, LimitsHandle, TenantLimits};
-use sextant_querier::{DataSource, Querier, QuerierConfig};
+use sextant_querier::{
+    DataSource, Querier, QuerierConfig,
+    http::{CorsOrigin, Surroundings, TargetsSource},
+};
 use sextant_replication::SyncMode;
 use sextant_storage::{BlockCache, ManifestOptions, Manifests, StoreMetrics, StoreOptions, open_store};
 use tokio::{sync::watch, task::JoinSet};
@@ -29,11 +32,17 @@ use crate::{
     otlp::Otlp,
     overview::Overview,
     readiness::Readiness,
+    targets::AgentTargets,
 };
 
 /// Runs the process until it is told to stop.
 pub fn run_blocking(config: Config) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("sextant").build()?;
+    // Statements are parsed by recursion where they arrive.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("sextant")
+        .thread_stack_size(8 << 20)
+        .build()?;
     let timeout = config.duration("shutdown_timeout");
     let result = runtime.block_on(run(config));
     runtime.shutdown_timeout(timeout.min(Duration::from_secs(5)));
@@ -45,6 +54,7 @@ struct Listeners {
     grpc: Option<Bound>,
     otlp_grpc: Option<Bound>,
     otlp_http: Option<Bound>,
+    postgres: Option<Bound>,
 }
 
 impl Listeners {
@@ -54,11 +64,12 @@ impl Listeners {
             grpc: listeners::bind(config, "grpc.listen", "gRPC (Flight SQL)").await?,
             otlp_grpc: listeners::bind(config, "otlp.grpc.listen", "OTLP over gRPC").await?,
             otlp_http: listeners::bind(config, "otlp.http.listen", "OTLP over HTTP").await?,
+            postgres: listeners::bind(config, "postgres.listen", "PostgreSQL").await?,
         })
     }
 
     fn all(&self) -> Vec<(String, String)> {
-        [&self.http, &self.grpc, &self.otlp_grpc, &self.otlp_http]
+        [&self.http, &self.grpc, &self.otlp_grpc, &self.otlp_http, &self.postgres]
             .into_iter()
             .flatten()
             .map(|b| (b.name.to_owned(), b.address.to_string()))
@@ -95,7 +106,7 @@ async fn run(config: Config) -> Result<()> {
         delete_delay: config.duration("compactor.delete_delay"),
     };
     let compactor = Arc::new(Compactor::new(compactor_config, limits, store, manifests.clone()));
-    let agent = agent(&config, distributor.clone())?;
+    let agent = agent(&config, distributor.clone()).await?;
 
     let overview = Arc::new(Overview {
         listeners: listeners.all(),
@@ -117,6 +128,9 @@ async fn run(config: Config) -> Result<()> {
         ready,
         multi_tenancy: config.flag("multi_tenancy"),
         body_max: config.bytes("distributor.max_request_bytes") as usize,
+        around: surroundings(&config, started, agent.as_ref()),
+        cors: CorsOrigin::new(config.text("http.cors_origin"))
+            .map_err(|e| anyhow::anyhow!("http.cors_origin: {e}"))?,
     };
     banner(&listeners);
 
@@ -159,6 +173,16 @@ async fn run(config: Config) -> Result<()> {
     }
     tracing::info!("stopped");
     signal
+}
+
+/// What the Prometheus API shows of the process.
+fn surroundings(config: &Config, started_s: f64, agent: Option<&Arc<Agent>>) -> Surroundings {
+    Surroundings {
+        config_yaml: config.to_yaml(),
+        flags: config.flags().collect(),
+        started: Some(UNIX_EPOCH + Duration::from_secs_f64(started_s.max(0.0))),
+        targets: agent.map(|a| Arc::new(AgentTargets(Arc::clone(a))) as Arc<dyn TargetsSource>),
+    }
 }
 
 /// Waits for SIGTERM or SIGINT, or for a listener that failed.
@@ -220,8 +244,17 @@ fn serve(
                 .context(bound.name)
         });
     }
+    if let Some(bound) = listeners.postgres {
+        let resolver = Arc::new(move |tenant: Option<&str>| http::resolve_tenants(tenant, multi_tenancy));
+        let (querier, stopped) = (surface.querier.clone(), stopped.clone());
+        tasks.spawn(async move {
+            sextant_querier::postgres::serve(bound.socket, querier, resolver, stopped)
+                .await
+                .context(bound.name)
+        });
+    }
     if let Some(bound) = listeners.otlp_grpc {
-        let service = crate::otlp::grpc_service(&surface.otlp, multi_tenancy, surface.body_max);
+        let service = crate::otlp::grpc_service(&surface.otlp, multi_tenancy);
         let stopped = stopped.clone();
         let incoming = tokio_stream::wrappers::TcpListenerStream::new(bound.socket);
         tasks.spawn(async move {
@@ -295,24 +328,21 @@ fn limits(config: &Config) -> Result<(LimitsHandle, Option<LimitsWatcher>)> {
     Ok((handle, watcher))
 }
 
-fn agent(config: &Config, sink: Arc<Distributor>) -> Result<Option<Arc<Agent>>> {
+async fn agent(config: &Config, sink: Arc<Distributor>) -> Result<Option<Arc<Agent>>> {
     let host_metrics = config.flag("agent.host_metrics");
-    let scrape_config = config.optional("agent.scrape_config").map(PathBuf::from);
-    if !host_metrics && scrape_config.is_none() {
+    let scrape_config_file = config.optional("agent.scrape_config").map(PathBuf::from);
+    if !host_metrics && scrape_config_file.is_none() {
         return Ok(None);
     }
     let tenant = TenantId::new(config.text("agent.tenant")).context("agent.tenant")?;
     let settings = AgentConfig {
         host_metrics,
         host_interval: config.duration("agent.host_interval"),
+        scrape_config_file,
         tenant,
         ..AgentConfig::default()
     };
-    let agent = Agent::new(settings, sink);
-    Ok(Some(Arc::new(match scrape_config {
-        Some(path) => agent.with_scrapes(ScrapeConfigs::from_file(&path).context("agent.scrape_config")?),
-        None => agent,
-    })))
+    Ok(Some(Arc::new(Agent::open(settings, sink).await.context("agent.scrape_config")?)))
 }
 
 fn ingester_config(config: &Config, data_dir: &std::path::Path) -> Result<IngesterConfig> {

@@ -10,9 +10,9 @@ use clap::Parser;
 /// The project's chores.
 #[derive(Parser)]
 enum Task {
-    /// Check dependency arrows, module docs, the README's folder table and file sizes. Writes nothing.
+    /// Check dependency arrows, module docs, the README's folder table, file sizes and who may be unsafe. Writes nothing.
     Tidy,
-    /// Write docs/configuration.md from the table of keys.
+    /// Write docs/configuration.md from the table of keys and docs/metrics.md from what the roles render.
     Docs,
 }
 
@@ -25,12 +25,17 @@ fn main() -> Result<()> {
 }
 
 fn docs(root: &Path) -> Result<()> {
-    let out = Command::new(env!("CARGO"))
-        .args(["run", "--quiet", "--package", "sextant", "--", "config-reference"])
-        .current_dir(root)
-        .output()?;
-    if !out.status.success() {
-        bail!("{}", String::from_utf8_lossy(&out.stderr));
+    for (word, file) in
+        [("config-reference", "docs/configuration.md"), ("metrics-reference", "docs/metrics.md")]
+    {
+        let out = Command::new(env!("CARGO"))
+            .args(["run", "--quiet", "--package", "sextant", "--", word])
+            .current_dir(root)
+            .output()?;
+        if !out.status.success() {
+            bail!("{}", String::from_utf8_lossy(&out.stderr));
+        }
+        std::fs::write(root.join(file), out.stdout).context(file)?;
     }
-    std::fs::write(root.join("docs/configuration.md"), out.stdout).context("docs/configuration.md")
+    Ok(())
 }

@@ -1,21 +1,29 @@
 //! Answers in Prometheus' envelope, and errors in its form.
 
+mod stream;
+
+use std::fmt::Write;
+
 use axum::{
     body::Body,
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
-use sextant_promql_eval::{Cell, QueryResult, StepBlock};
-use sextant_proto::ErrorClass;
+use sextant_proto::{ErrorClass, ExemplarSeries};
 
+use self::stream::ResultWriter;
+pub use self::stream::streamed;
 use super::{
-    json::{
-        push_float, push_histogram_point, push_labels, push_point, push_quoted_float, push_string,
-        push_strings, push_time,
-    },
+    json::{push_float, push_labels, push_quoted_float, push_string, push_strings, push_time},
     params::BadParameter,
 };
-use crate::{engine::PromAnswer, error::QueryError};
+use crate::{
+    engine::{PromAnswer, QueryStats},
+    error::QueryError,
+};
+
+/// The warning that `limit` left something out.
+pub const TRUNCATED: &str = "results truncated due to limit";
 
 /// An error as Prometheus' API gives it.
 #[derive(Debug)]
@@ -81,6 +89,7 @@ pub fn success(data: &str, warnings: &[String], infos: &[String]) -> Response {
     json_response(StatusCode::OK, Body::from(body))
 }
 
+/// `,"warnings":[…],"infos":[…]`, each where there are any.
 fn push_notes(out: &mut String, warnings: &[String], infos: &[String]) {
     for (name, notes) in [("warnings", warnings), ("infos", infos)] {
         if !notes.is_empty() {
@@ -92,173 +101,122 @@ fn push_notes(out: &mut String, warnings: &[String], infos: &[String]) {
     }
 }
 
-/// How large a piece of a streamed answer is.
-const PIECE: usize = 256 * 1024;
+/// `{"status":"success","data":[…]}`, streamed: `push` appends an item.
+pub fn success_list<T: Send + 'static>(
+    items: Vec<T>,
+    push: impl Fn(&mut String, &T) + Send + 'static,
+    warnings: Vec<String>,
+) -> Response {
+    let mut at = 0;
+    streamed(move |out| {
+        out.push_str(match at {
+            0 => "{\"status\":\"success\",\"data\":[",
+            _ => ",",
+        });
+        if let Some(item) = items.get(at) {
+            push(out, item);
+        }
+        at += 1;
+        if at < items.len() {
+            return true;
+        }
+        out.push(']');
+        push_notes(out, &warnings, &[]);
+        out.push('}');
+        false
+    })
+}
+
+/// How an answer's statistics are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StatsShown {
+    /// Not at all.
+    None,
+    /// Sums.
+    Sums,
+    /// Sums, and samples for each step.
+    All,
+}
 
 /// A query's answer, streamed piece by piece: the text of a large matrix is never in memory as a whole.
-pub fn query_answer(answer: PromAnswer, limit: Option<usize>) -> Response {
-    let PromAnswer { result, mut warnings, infos } = answer;
-    let rows = match &result {
-        QueryResult::Vector(b) | QueryResult::Matrix(b) => b.len(),
-        QueryResult::Raw(set) => set.len(),
-        QueryResult::Scalar { .. } | QueryResult::String { .. } => 0,
-    };
-    let shown = limit.unwrap_or(usize::MAX).min(rows);
-    if shown < rows {
-        warnings.push("results truncated due to limit".to_owned());
+pub fn query_answer(answer: PromAnswer, limit: Option<usize>, shown: StatsShown) -> Response {
+    let PromAnswer { result, mut warnings, infos, stats } = answer;
+    let mut tail = String::new();
+    if shown != StatsShown::None {
+        tail.push_str(",\"stats\":");
+        push_stats(&mut tail, &stats, shown == StatsShown::All);
     }
-    let mut head =
-        format!("{{\"status\":\"success\",\"data\":{{\"resultType\":\"{}\",\"result\":", result.type_name());
-    match &result {
-        QueryResult::Scalar { t_ms, v } => push_point(&mut head, *t_ms, *v),
-        QueryResult::String { t_ms, s } => {
-            head.push('[');
-            push_time(&mut head, *t_ms);
-            head.push(',');
-            push_string(&mut head, s);
-            head.push(']');
-        }
-        _ => head.push('['),
+    tail.push('}');
+    let mut rows = ResultWriter::new(result, limit);
+    if rows.is_cut() {
+        warnings.push(TRUNCATED.to_owned());
     }
-    let is_list = matches!(result, QueryResult::Vector(_) | QueryResult::Matrix(_) | QueryResult::Raw(_));
-    let mut next = 0;
-    let mut text = head;
-    let mut done = false;
-    let pieces = std::iter::from_fn(move || {
-        if done {
-            return None;
+    push_notes(&mut tail, &warnings, &infos);
+    tail.push('}');
+    let mut begun = false;
+    streamed(move |out| {
+        if !begun {
+            begun = true;
+            let kind = rows.result().type_name();
+            out.push_str("{\"status\":\"success\",\"data\":{\"resultType\":\"");
+            out.push_str(kind);
+            out.push_str("\",\"result\":");
         }
-        while next < shown && text.len() < PIECE {
-            if next > 0 {
-                text.push(',');
-            }
-            push_row(&mut text, &result, next);
-            next += 1;
+        let more = rows.write(out);
+        if !more {
+            out.push_str(&tail);
         }
-        if next >= shown {
-            if is_list {
-                text.push(']');
-            }
-            text.push('}');
-            push_notes(&mut text, &warnings, &infos);
-            text.push('}');
-            done = true;
-        }
-        Some(Ok::<_, std::convert::Infallible>(bytes::Bytes::from(std::mem::take(&mut text))))
-    });
-    let mut pieces = pieces.peekable();
-    let small = rows <= 64;
-    if small {
-        let all: Vec<u8> = pieces.by_ref().flat_map(|p| p.unwrap_or_default()).collect();
-        return json_response(StatusCode::OK, Body::from(all));
-    }
-    json_response(StatusCode::OK, Body::from_stream(futures::stream::iter(pieces)))
+        more
+    })
 }
 
-fn push_row(out: &mut String, result: &QueryResult, row: usize) {
-    out.push_str("{\"metric\":");
-    match result {
-        QueryResult::Vector(block) => {
-            push_labels(out, &block.labels[row]);
-            match block.row(row).get(0) {
-                Some(Cell::Float(v)) => {
-                    out.push_str(",\"value\":");
-                    push_point(out, block.steps.at(0), v);
-                }
-                Some(Cell::Histogram(h)) => {
-                    out.push_str(",\"histogram\":");
-                    push_histogram_point(out, block.steps.at(0), &h);
-                }
-                None => {}
-            }
-        }
-        QueryResult::Matrix(block) => {
-            push_labels(out, &block.labels[row]);
-            push_matrix_row(out, block, row);
-        }
-        QueryResult::Raw(set) => {
-            push_labels(out, &set.labels[row]);
-            let (t, v) = set.floats(row);
-            if !t.is_empty() {
-                out.push_str(",\"values\":[");
-                for (i, (&t, &v)) in t.iter().zip(v).enumerate() {
-                    if i > 0 {
-                        out.push(',');
-                    }
-                    push_point(out, t, v);
-                }
-                out.push(']');
-            }
-            let histograms = set.histograms(row);
-            if !histograms.is_empty() {
-                out.push_str(",\"histograms\":[");
-                for (i, h) in histograms.iter().enumerate() {
-                    if i > 0 {
-                        out.push(',');
-                    }
-                    push_histogram_point(out, h.t, &h.h);
-                }
-                out.push(']');
-            }
-        }
-        QueryResult::Scalar { .. } | QueryResult::String { .. } => {}
+/// `{"timings":{…},"samples":{…}}`: seconds, and samples as Prometheus counts them.
+fn push_stats(out: &mut String, stats: &QueryStats, per_step: bool) {
+    let timings = [
+        ("evalTotalTime", stats.inner_eval + stats.preparation),
+        ("resultSortTime", std::time::Duration::ZERO),
+        ("queryPreparationTime", stats.preparation),
+        ("innerEvalTime", stats.inner_eval),
+        ("execQueueTime", stats.queue),
+        ("execTotalTime", stats.total),
+    ];
+    out.push_str("{\"timings\":{");
+    for (i, (name, time)) in timings.into_iter().enumerate() {
+        out.push_str(if i > 0 { ",\"" } else { "\"" });
+        out.push_str(name);
+        out.push_str("\":");
+        push_float(out, time.as_nanos() as f64 / 1e9);
     }
-    out.push('}');
+    out.push_str("},\"samples\":{");
+    if per_step {
+        out.push_str("\"totalQueryableSamplesPerStep\":[");
+        for (i, (t, n)) in stats.samples_per_step.iter().enumerate() {
+            out.push_str(if i > 0 { ",[" } else { "[" });
+            push_time(out, *t);
+            let _ = write!(out, ",{n}]");
+        }
+        out.push_str("],");
+    }
+    let _ = write!(
+        out,
+        "\"totalQueryableSamples\":{},\"peakSamples\":{}}}}}",
+        stats.total_samples, stats.peak_samples
+    );
 }
 
-fn push_matrix_row(out: &mut String, block: &StepBlock, row: usize) {
-    let cells = block.row(row);
-    let has_histograms = cells.has_histogram();
-    let mut any = false;
-    for step in 0..block.steps.count {
-        let present = cells.present[step / 64] >> (step % 64) & 1 == 1;
-        if !present || (has_histograms && cells.histogram(step).is_some()) {
-            continue;
-        }
-        out.push_str(if any { ",[" } else { ",\"values\":[[" });
-        any = true;
-        push_time(out, block.steps.at(step));
-        out.push_str(",\"");
-        push_float(out, cells.values[step]);
-        out.push_str("\"]");
+/// Appends a series' exemplars in the API's form.
+pub fn push_exemplars(out: &mut String, series: &ExemplarSeries) {
+    out.push_str("{\"seriesLabels\":");
+    push_labels(out, &series.labels);
+    out.push_str(",\"exemplars\":[");
+    for (k, e) in series.exemplars.iter().enumerate() {
+        out.push_str(if k > 0 { ",{\"labels\":" } else { "{\"labels\":" });
+        push_labels(out, &e.labels);
+        out.push_str(",\"value\":");
+        push_quoted_float(out, e.v);
+        out.push_str(",\"timestamp\":");
+        push_time(out, e.t);
+        out.push('}');
     }
-    if any {
-        out.push(']');
-    }
-    if !has_histograms {
-        return;
-    }
-    let mut any = false;
-    for step in 0..block.steps.count {
-        if let Some(h) = cells.histogram(step) {
-            out.push_str(if any { "," } else { ",\"histograms\":[" });
-            any = true;
-            push_histogram_point(out, block.steps.at(step), h);
-        }
-    }
-    if any {
-        out.push(']');
-    }
-}
-
-/// Exemplars of series, in the API's form.
-pub fn exemplars_json(series: &[sextant_proto::ExemplarSeries]) -> String {
-    let mut out = String::from("[");
-    for (i, s) in series.iter().enumerate() {
-        out.push_str(if i > 0 { ",{\"seriesLabels\":" } else { "{\"seriesLabels\":" });
-        push_labels(&mut out, &s.labels);
-        out.push_str(",\"exemplars\":[");
-        for (k, e) in s.exemplars.iter().enumerate() {
-            out.push_str(if k > 0 { ",{\"labels\":" } else { "{\"labels\":" });
-            push_labels(&mut out, &e.labels);
-            out.push_str(",\"value\":");
-            push_quoted_float(&mut out, e.v);
-            out.push_str(",\"timestamp\":");
-            push_time(&mut out, e.t);
-            out.push('}');
-        }
-        out.push_str("]}");
-    }
-    out.push(']');
-    out
+    out.push_str("]}");
 }

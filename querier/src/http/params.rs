@@ -10,7 +10,8 @@ use sextant_promql::parse_duration;
 pub struct BadParameter(pub String);
 
 impl BadParameter {
-    fn invalid(name: &str, reason: impl fmt::Display) -> Self {
+    /// `invalid parameter "name": reason`.
+    pub fn invalid(name: &str, reason: impl fmt::Display) -> Self {
         Self(format!("invalid parameter {name:?}: {reason}"))
     }
 }
@@ -20,12 +21,12 @@ impl BadParameter {
 pub struct Params(Vec<(String, String)>);
 
 impl Params {
-    /// Reads the query string and a form body; the body's values come first, as in Go's `ParseForm`.
+    /// Reads the query string and a form body; the body's values come first, as in Go's `ParseForm`. Like there, a pair
+    /// with a semicolon or a wrong escape is left out.
     pub fn parse(query: Option<&str>, form: &[u8]) -> Self {
-        let mut out = Vec::new();
-        out.extend(form_urlencoded::parse(form).into_owned());
-        out.extend(form_urlencoded::parse(query.unwrap_or("").as_bytes()).into_owned());
-        Self(out)
+        let pairs = [form, query.unwrap_or("").as_bytes()].map(|text| text.split(|&b| b == b'&'));
+        let sound = pairs.into_iter().flatten().filter(|pair| is_sound(pair));
+        Self(sound.flat_map(|pair| form_urlencoded::parse(pair).into_owned()).collect())
     }
 
     /// The first value of a name.
@@ -38,16 +39,12 @@ impl Params {
         self.0.iter().filter(|(n, _)| n == name).map(|(_, v)| v.as_str()).collect()
     }
 
-    /// A required text.
-    pub fn required(&self, name: &str) -> Result<&str, BadParameter> {
-        self.get(name).ok_or_else(|| BadParameter::invalid(name, "it is missing"))
-    }
-
     /// A time in milliseconds, or a default where the parameter is absent or empty.
     pub fn time_or(&self, name: &str, default: i64) -> Result<i64, BadParameter> {
         match self.get(name) {
             None | Some("") => Ok(default),
-            Some(text) => parse_time(text).map_err(|e| BadParameter::invalid(name, e)),
+            Some(text) => parse_time(text)
+                .map_err(|e| BadParameter::invalid(name, format!("invalid time value for '{name}': {e}"))),
         }
     }
 
@@ -68,13 +65,49 @@ impl Params {
     pub fn limit(&self, name: &str) -> Result<Option<usize>, BadParameter> {
         match self.get(name) {
             None | Some("") => Ok(None),
-            Some(text) => match text.parse::<i64>() {
+            Some(text) => match parse_whole(text) {
                 Ok(n) if n >= 0 => Ok(Some(n as usize).filter(|&n| n > 0)),
                 Ok(_) => Err(BadParameter::invalid(name, "limit must be non-negative")),
-                Err(_) => Err(BadParameter::invalid(name, format!("cannot parse {text:?} to a number"))),
+                Err(reason) => Err(BadParameter::invalid(name, format!("strconv.Atoi: {reason}"))),
             },
         }
     }
+
+    /// A number where absent or empty is `None`, with one text for every error.
+    pub fn number(&self, name: &str, error: &str) -> Result<Option<i64>, BadParameter> {
+        match self.get(name) {
+            None | Some("") => Ok(None),
+            Some(text) => parse_whole(text).map(Some).map_err(|_| BadParameter(error.to_owned())),
+        }
+    }
+
+    /// A truth value in the spellings of Go's `strconv.ParseBool`; absent or empty is false.
+    pub fn flag(&self, name: &str, context: &str) -> Result<bool, BadParameter> {
+        match self.get(name) {
+            None | Some("" | "0" | "f" | "F" | "false" | "FALSE" | "False") => Ok(false),
+            Some("1" | "t" | "T" | "true" | "TRUE" | "True") => Ok(true),
+            Some(text) => {
+                let reason = format!("{context}: strconv.ParseBool: parsing {text:?}: invalid syntax");
+                Err(BadParameter::invalid(name, reason))
+            }
+        }
+    }
+}
+
+/// Whether Go's form parser takes a pair: no semicolon, and each `%` before two hexadecimal digits.
+fn is_sound(pair: &[u8]) -> bool {
+    let escape =
+        |at: usize| matches!(pair.get(at + 1..at + 3), Some(d) if d.iter().all(u8::is_ascii_hexdigit));
+    !pair.contains(&b';') && pair.iter().enumerate().all(|(i, &b)| b != b'%' || escape(i))
+}
+
+/// A whole number; the error as Go's `strconv` words it, without the function's name.
+pub fn parse_whole(text: &str) -> Result<i64, String> {
+    use std::num::IntErrorKind as K;
+    text.parse::<i64>().map_err(|e| match e.kind() {
+        K::PosOverflow | K::NegOverflow => format!("parsing {text:?}: value out of range"),
+        _ => format!("parsing {text:?}: invalid syntax"),
+    })
 }
 
 /// Earliest and latest time of the API: what `time.Unix(math.MinInt64/1000+62135596801, 0)` and its opposite give in
@@ -131,5 +164,9 @@ mod tests {
         assert_eq!(p.all("match[]"), ["a", "b"]);
         assert_eq!(p.get("query"), Some("x+y"));
         assert_eq!(p.limit("limit"), Ok(None));
+        let p = Params::parse(Some("a=%zz&b=1;c=2&d=%&e=%41&f=x&f=t"), b"");
+        assert_eq!([p.get("a"), p.get("b"), p.get("d"), p.get("e")], [None, None, None, Some("A")]);
+        assert!(p.limit("f").unwrap_err().0.contains("invalid syntax") && p.flag("f", "x").is_err());
+        assert_eq!(p.number("f", "f must be a number"), Err(BadParameter("f must be a number".into())));
     }
 }

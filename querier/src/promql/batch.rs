@@ -13,8 +13,8 @@
 use std::sync::{Arc, LazyLock};
 
 use arrow_array::{
-    Array, ArrayRef, BinaryArray, BooleanArray, Float64Array, Int64Array, ListArray, RecordBatch,
-    StringArray, UInt32Array, UInt64Array, builder::BinaryBuilder,
+    Array, ArrayRef, ArrowPrimitiveType, BinaryArray, BooleanArray, Float64Array, Int64Array, ListArray,
+    PrimitiveArray, RecordBatch, StringArray, UInt32Array, UInt64Array, builder::BinaryBuilder,
 };
 use arrow_buffer::{OffsetBuffer, ScalarBuffer};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
@@ -196,59 +196,74 @@ pub fn to_batch(value: Value, table: &LabelTable) -> Result<RecordBatch, QueryEr
     RecordBatch::try_new(schema, columns).map_err(|e| internal(&e.to_string()))
 }
 
-fn column<T: 'static>(batch: &RecordBatch, i: usize) -> Result<&T, QueryError> {
-    batch.column(i).as_any().downcast_ref::<T>().ok_or_else(|| internal("a column of another type"))
+/// Offsets of a list column's rows, from 0, and the list's items that they mean.
+struct Items<T> {
+    offsets: Vec<u32>,
+    from: usize,
+    to: usize,
+    values: T,
 }
 
-/// The items of a list column from the first row's to the last row's, and the offsets of the rows within them.
-fn items<T: 'static>(batch: &RecordBatch, i: usize) -> Result<(Vec<u32>, usize, usize, &T), QueryError> {
-    let list: &ListArray = column(batch, i)?;
-    let offsets = list.value_offsets();
+/// Takes a list column apart; nothing else holds it then, unless the batch was cloned.
+fn items<T: Clone + 'static>(column: ArrayRef) -> Result<Items<T>, QueryError> {
+    let list: ListArray = owned(column)?;
+    let (_, offsets, values, _) = list.into_parts();
     let (from, to) = (offsets[0] as usize, offsets[offsets.len() - 1] as usize);
-    let relative = offsets.iter().map(|&o| o as u32 - from as u32).collect();
-    let values =
-        list.values().as_any().downcast_ref::<T>().ok_or_else(|| internal("list items of another type"))?;
-    Ok((relative, from, to, values))
+    let offsets = offsets.iter().map(|&o| o as u32 - from as u32).collect();
+    Ok(Items { offsets, from, to, values: owned(values)? })
 }
 
-/// The buffer's memory itself where nothing else holds it and it is whole, else a copy of the part.
-fn take<T: arrow_buffer::ArrowNativeType>(buffer: &ScalarBuffer<T>, from: usize, to: usize) -> Vec<T> {
-    buffer[from..to].to_vec()
+fn owned<T: Clone + 'static>(column: ArrayRef) -> Result<T, QueryError> {
+    column.as_any().downcast_ref::<T>().cloned().ok_or_else(|| internal("a column of another type"))
+}
+
+impl<P: ArrowPrimitiveType> Items<PrimitiveArray<P>> {
+    /// The items' memory itself where nothing else holds it and it is whole, else a copy of the part.
+    fn take(self) -> Vec<P::Native> {
+        let (_, buffer, _) = self.values.into_parts();
+        if self.from > 0 || self.to < buffer.len() {
+            return buffer[self.from..self.to].to_vec();
+        }
+        buffer.into_inner().into_vec().unwrap_or_else(|b| ScalarBuffer::<P::Native>::from(b).to_vec())
+    }
 }
 
 /// A batch as a value; `steps` is the grid of the node that made it.
 pub fn from_batch(
-    batch: &RecordBatch,
+    batch: RecordBatch,
     kind: ValueKind,
     steps: Steps,
     table: &LabelTable,
 ) -> Result<Value, QueryError> {
+    let (_, columns, _) = batch.into_parts();
+    let mut columns = columns.into_iter();
+    let mut next = || columns.next().ok_or_else(|| internal("a column is missing"));
     Ok(match kind {
         ValueKind::Series => {
-            let ids: &UInt32Array = column(batch, 0)?;
-            let drop: &BooleanArray = column(batch, 1)?;
-            let (offsets, from, to, t) = items::<Int64Array>(batch, 2)?;
-            let (_, _, _, v) = items::<Float64Array>(batch, 3)?;
-            let (_, s_from, s_to, start) = items::<Int64Array>(batch, 4)?;
-            let (h_offsets, h_from, h_to, h_time) = items::<Int64Array>(batch, 5)?;
-            let (_, _, _, h_start) = items::<Int64Array>(batch, 6)?;
-            let (_, _, _, encoded) = items::<BinaryArray>(batch, 7)?;
-            let h = (h_from..h_to)
+            let ids: UInt32Array = owned(next()?)?;
+            let drop: BooleanArray = owned(next()?)?;
+            let t = items::<Int64Array>(next()?)?;
+            let v = items::<Float64Array>(next()?)?;
+            let start = items::<Int64Array>(next()?)?;
+            let h_time = items::<Int64Array>(next()?)?;
+            let h_start = items::<Int64Array>(next()?)?;
+            let encoded = items::<BinaryArray>(next()?)?;
+            let h = (h_time.from..h_time.to)
                 .map(|i| {
                     Ok(HistogramSample {
-                        t: h_time.value(i),
-                        start: h_start.value(i),
-                        h: decode(encoded.value(i))?,
+                        t: h_time.values.value(i),
+                        start: h_start.values.value(i),
+                        h: decode(encoded.values.value(i))?,
                     })
                 })
                 .collect::<Result<Vec<_>, QueryError>>()?;
             let set = SeriesSet {
                 labels: table.get(ids.values())?,
-                offsets,
-                t: take(t.values(), from, to),
-                v: take(v.values(), from, to),
-                start: take(start.values(), s_from, s_to),
-                h_offsets: if h.is_empty() { Vec::new() } else { h_offsets },
+                offsets: t.offsets.clone(),
+                t: t.take(),
+                v: v.take(),
+                start: start.take(),
+                h_offsets: if h.is_empty() { Vec::new() } else { h_time.offsets },
                 h,
             };
             let drop_name: Arc<[bool]> =
@@ -256,35 +271,32 @@ pub fn from_batch(
             Value::Series(RawSeries::with_dropped_names(set, drop_name))
         }
         ValueKind::Vector => {
-            let ids: &UInt32Array = column(batch, 0)?;
-            let drop: &BooleanArray = column(batch, 1)?;
-            let (_, from, to, values) = items::<Float64Array>(batch, 2)?;
-            let (_, p_from, p_to, present) = items::<UInt64Array>(batch, 3)?;
-            let (_, h_from, h_to, encoded) = items::<BinaryArray>(batch, 4)?;
-            let histograms = if h_from == h_to {
+            let ids: UInt32Array = owned(next()?)?;
+            let drop: BooleanArray = owned(next()?)?;
+            let values = items::<Float64Array>(next()?)?;
+            let present = items::<UInt64Array>(next()?)?;
+            let encoded = items::<BinaryArray>(next()?)?;
+            let histograms = if encoded.from == encoded.to {
                 None
             } else {
                 let cell = |i| {
-                    let bytes: &[u8] = encoded.value(i);
+                    let bytes: &[u8] = encoded.values.value(i);
                     if bytes.is_empty() { Ok(None) } else { decode(bytes).map(|h| Some(Arc::new(h))) }
                 };
-                Some((h_from..h_to).map(cell).collect::<Result<Vec<_>, QueryError>>()?)
+                Some((encoded.from..encoded.to).map(cell).collect::<Result<Vec<_>, QueryError>>()?)
             };
             Value::Vector(StepBlock {
                 steps,
                 labels: table.get(ids.values())?,
                 drop_name: drop.values().iter().collect(),
-                values: take(values.values(), from, to),
-                present: take(present.values(), p_from, p_to),
+                values: values.take(),
+                present: present.take(),
                 histograms,
             })
         }
-        ValueKind::Scalar => {
-            let (_, from, to, values) = items::<Float64Array>(batch, 0)?;
-            Value::Scalar(Scalars { steps, values: take(values.values(), from, to) })
-        }
+        ValueKind::Scalar => Value::Scalar(Scalars { steps, values: items::<Float64Array>(next()?)?.take() }),
         ValueKind::String => {
-            let text: &StringArray = column(batch, 0)?;
+            let text: StringArray = owned(next()?)?;
             Value::String(text.iter().next().flatten().unwrap_or("").into())
         }
     })
@@ -380,7 +392,7 @@ mod tests {
         let batch = to_batch(Value::Series(RawSeries::new(set.clone())), &table).unwrap();
         for (from, len) in [(0, 3), (1, 2), (2, 1)] {
             let back =
-                from_batch(&batch.slice(from, len), ValueKind::Series, Steps::instant(0), &table).unwrap();
+                from_batch(batch.slice(from, len), ValueKind::Series, Steps::instant(0), &table).unwrap();
             let Value::Series(raw) = back else { panic!() };
             assert_eq!(raw.set.len(), len);
             for i in 0..len {
@@ -396,7 +408,7 @@ mod tests {
         block.set_float(0, 70, 2.0);
         block.set_histogram(1, 3, Arc::new(h));
         let batch = to_batch(Value::Vector(block.clone()), &table).unwrap();
-        let Value::Vector(b) = from_batch(&batch.slice(1, 1), ValueKind::Vector, steps, &table).unwrap()
+        let Value::Vector(b) = from_batch(batch.slice(1, 1), ValueKind::Vector, steps, &table).unwrap()
         else {
             panic!()
         };

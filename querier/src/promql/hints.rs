@@ -1,11 +1,12 @@
 //! Counter-reset hints of native histograms as Prometheus' store gives them to its engine.
 //!
 //! What was sent is stored; a hint depends on what comes before a sample, so it is worked out when series are read: after a sample
-//! without a reset the next is `NoReset`, and where a reset or another layout begins nothing is said.
+//! without a reset the next is `NoReset`, and where a reset or another layout begins nothing is said. The sample before a
+//! selection is known to the head or block that holds it, which sets the first sample's hint.
 
-use sextant_model::{HistogramSample, ResetHint, SeriesSet, is_stale_nan};
+use sextant_model::{HistogramSample, SeriesSet};
 
-/// Sets the hints of every series.
+/// Sets the hints of every series, but for their first samples.
 pub fn set_reset_hints(set: &mut SeriesSet) {
     for i in 0..set.h_offsets.len().saturating_sub(1) {
         let rows = set.h_offsets[i] as usize..set.h_offsets[i + 1] as usize;
@@ -14,33 +15,18 @@ pub fn set_reset_hints(set: &mut SeriesSet) {
 }
 
 fn set_hints(samples: &mut [HistogramSample]) {
-    // The last sample that is no staleness marker, and whether it is a gauge.
-    let mut previous: Option<usize> = None;
-    for i in 0..samples.len() {
+    for i in 1..samples.len() {
         let (before, rest) = samples.split_at_mut(i);
         let h = &mut rest[0].h;
-        if is_stale_nan(h.sum) {
-            previous = None;
-            continue;
+        if !h.is_stale() {
+            h.reset_hint = h.hint_after(before.last().map(|p| &p.h));
         }
-        if h.reset_hint != ResetHint::Gauge && h.reset_hint != ResetHint::Reset {
-            h.reset_hint = ResetHint::Unknown;
-            if let Some(p) = previous.map(|p| &before[p].h) {
-                let comparable = p.reset_hint != ResetHint::Gauge
-                    && p.schema == h.schema
-                    && p.zero_threshold == h.zero_threshold;
-                if comparable && !h.detect_reset(p) {
-                    h.reset_hint = ResetHint::NoReset;
-                }
-            }
-        }
-        previous = Some(i);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use sextant_model::{Histogram, Labels, SeriesBuf};
+    use sextant_model::{Histogram, Labels, ResetHint, SeriesBuf};
 
     use super::*;
 
@@ -53,7 +39,7 @@ mod tests {
             ..Histogram::default()
         };
         let counts = [
-            (1.0, ResetHint::NoReset),
+            (1.0, ResetHint::Unknown),
             (2.0, ResetHint::Unknown),
             (1.0, ResetHint::NoReset),
             (5.0, ResetHint::Gauge),

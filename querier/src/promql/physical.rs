@@ -5,7 +5,7 @@
 //! its own, and merge them in order of partition, so that the answer does not depend on timing. Operators that need
 //! whole inputs gather them.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, ops::Range, sync::Arc};
 
 use arrow_array::{Array, ListArray, RecordBatch};
 use async_trait::async_trait;
@@ -23,7 +23,10 @@ use datafusion::{
     },
     physical_planner::{ExtensionPlanner, PhysicalPlanner},
 };
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{
+    StreamExt, TryStreamExt,
+    stream::{self, BoxStream},
+};
 use sextant_promql_eval::{Node, Partial, Split, Value};
 use tokio::sync::OnceCell;
 
@@ -113,7 +116,7 @@ impl Input {
             let read = async move {
                 let mut values = Vec::new();
                 while let Some(batch) = stream.try_next().await? {
-                    values.push(from_batch(&batch, kind, steps, &state.labels)?);
+                    values.push(from_batch(batch, kind, steps, &state.labels)?);
                 }
                 Ok::<_, QueryError>((p, values))
             };
@@ -131,11 +134,13 @@ impl Input {
     }
 }
 
-/// Samples that count against the query's budget while the value lives; leaves are counted when they are read.
-fn held(value: &Value) -> usize {
-    match value {
-        Value::Series(_) => 0,
-        other => other.sample_count(),
+/// Samples of a node's value that count against the query's budget until the value is used; a leaf that is kept counts
+/// until the query ends.
+fn held(node: &Node, state: &QueryState, value: &Value) -> usize {
+    match (value, node.as_select()) {
+        (Value::Series(_), Some(select)) if !state.is_kept(select) => value.sample_count(),
+        (Value::Series(_), _) => 0,
+        (other, _) => other.sample_count(),
     }
 }
 
@@ -151,7 +156,9 @@ fn apply(
 }
 
 fn emit(state: &QueryState, value: Value, released: usize) -> Result<RecordBatch, QueryError> {
-    state.context.hold(held(&value))?;
+    if !matches!(value, Value::Series(_)) {
+        state.context.hold(value.sample_count())?;
+    }
     state.context.release(released);
     to_batch(value, &state.labels)
 }
@@ -211,10 +218,7 @@ impl ExecutionPlan for PromExec {
         let batches = match node.split() {
             Split::Leaf if kind == ValueKind::Series => {
                 let partitions = self.properties.partitioning.partition_count();
-                stream::once(async move { leaf_chunks(&node, &state, partition, partitions).await })
-                    .map_ok(|chunks| stream::iter(chunks.into_iter().map(Ok::<_, QueryError>)))
-                    .try_flatten()
-                    .boxed()
+                leaf(node, state, partition, partitions)?
             }
             Split::Leaf => stream::once(async move { apply(&node, &state, Vec::new(), 0) }).boxed(),
             Split::PerSeries => {
@@ -232,7 +236,7 @@ impl ExecutionPlan for PromExec {
                     (0..self.children.len()).map(|i| self.input(i, &context)).collect::<Result<Vec<_>>>()?;
                 stream::once(async move {
                     let values = futures::future::try_join_all(inputs.into_iter().map(Input::gather)).await?;
-                    let released = values.iter().map(held).sum();
+                    let released = node.children.iter().zip(&values).map(|(n, v)| held(n, &state, v)).sum();
                     apply(&node, &state, values, released)
                 })
                 .boxed()
@@ -249,17 +253,41 @@ impl ExecutionPlan for PromExec {
     }
 }
 
-/// One partition's part of a leaf, cut into chunks.
-async fn leaf_chunks(
-    node: &Node,
-    state: &QueryState,
+/// One partition of a leaf: batches of about equal size, in order of labels.
+fn leaf(
+    node: Arc<Node>,
+    state: Arc<QueryState>,
     partition: usize,
     partitions: usize,
+) -> Result<BoxStream<'static, Result<RecordBatch, QueryError>>> {
+    let select =
+        node.as_select().cloned().ok_or_else(|| QueryError::Internal("a leaf without a selector".into()))?;
+    let share = move |n: usize| n * partition / partitions..n * (partition + 1) / partitions;
+    if state.is_kept(&select) {
+        let chunks = async move { kept_chunks(&state.leaf(&select).await?, share) };
+        return Ok(stream::once(chunks)
+            .map_ok(|chunks| stream::iter(chunks.into_iter().map(Ok)))
+            .try_flatten()
+            .boxed());
+    }
+    let found = async move { Ok::<_, QueryError>((state.parts(&select, partitions).await?, state)) };
+    Ok(stream::once(found)
+        .map_ok(move |(parts, state)| {
+            stream::iter(share(parts.len())).then(move |i| {
+                let (parts, state) = (parts.clone(), state.clone());
+                async move { state.part(&parts, i).await }
+            })
+        })
+        .try_flatten()
+        .boxed())
+}
+
+/// A partition's share of a leaf that is kept, cut into chunks.
+fn kept_chunks(
+    batch: &RecordBatch,
+    share: impl Fn(usize) -> Range<usize>,
 ) -> Result<Vec<RecordBatch>, QueryError> {
-    let select = node.as_select().ok_or_else(|| QueryError::Internal("a leaf without a selector".into()))?;
-    let batch = state.leaf(select).await?;
-    let rows = batch.num_rows();
-    let (from, to) = (rows * partition / partitions, rows * (partition + 1) / partitions);
+    let rows = share(batch.num_rows());
     let offsets = |column: usize| {
         batch.column(column).as_any().downcast_ref::<ListArray>().map(|l| l.value_offsets().to_vec())
     };
@@ -269,15 +297,15 @@ async fn leaf_chunks(
     let samples =
         |a: usize, b: usize| (floats[b] - floats[a] + (histograms[b] - histograms[a]) * 16) as usize;
     let mut chunks = Vec::new();
-    let mut begin = from;
-    for row in from..to {
+    let mut begin = rows.start;
+    for row in rows.clone() {
         if samples(begin, row + 1) > CHUNK_SAMPLES && row > begin {
             chunks.push(batch.slice(begin, row - begin));
             begin = row;
         }
     }
-    if begin < to {
-        chunks.push(batch.slice(begin, to - begin));
+    if begin < rows.end {
+        chunks.push(batch.slice(begin, rows.end - begin));
     }
     Ok(chunks)
 }
@@ -311,8 +339,8 @@ fn per_series(
                     (None, None) => return Ok(None),
                 };
                 let Some(batch) = input.try_next().await? else { return Ok(None) };
-                let value = from_batch(&batch, kind, child.steps, &state.labels)?;
-                let released = held(&value);
+                let value = from_batch(batch, kind, child.steps, &state.labels)?;
+                let released = held(&child, &state, &value);
                 let inputs = std::iter::once(value).chain(scalars.iter().cloned()).collect();
                 let out = apply(&node, &state, inputs, released)?;
                 Ok(Some((out, (None, input, Some(scalars)))))
@@ -356,8 +384,8 @@ async fn partial(
 ) -> Result<Partial, QueryError> {
     let mut into = node.new_partial()?;
     while let Some(batch) = stream.try_next().await? {
-        let value = from_batch(&batch, kind, child.steps, &state.labels)?;
-        let released = held(&value);
+        let value = from_batch(batch, kind, child.steps, &state.labels)?;
+        let released = held(&child, &state, &value);
         let Value::Vector(block) = value else {
             return Err(QueryError::Internal("an aggregation's input is not a vector".into()));
         };

@@ -6,7 +6,7 @@ use arrow_schema::SchemaRef;
 use async_trait::async_trait;
 use datafusion::{
     catalog::{Session, TableFunctionArgs, TableFunctionImpl, TableProvider},
-    common::{Result, ScalarValue, plan_err},
+    common::{Result, ScalarValue, plan_err, tree_node::TreeNode},
     datasource::memory::MemorySourceConfig,
     logical_expr::{Expr, TableType, simplify::SimplifyContext},
     optimizer::simplify_expressions::ExprSimplifier,
@@ -26,12 +26,13 @@ pub struct PromqlFunction {
     querier: Querier,
     tenants: Vec<TenantId>,
     columns: TableColumns,
+    cancel: CancelFlag,
 }
 
 impl PromqlFunction {
     /// The function for some tenants; its rows have the columns of `samples`.
-    pub fn new(querier: Querier, tenants: Vec<TenantId>, columns: TableColumns) -> Self {
-        Self { querier, tenants, columns }
+    pub fn new(querier: Querier, tenants: Vec<TenantId>, columns: TableColumns, cancel: CancelFlag) -> Self {
+        Self { querier, tenants, columns, cancel }
     }
 }
 
@@ -45,8 +46,15 @@ impl TableFunctionImpl for PromqlFunction {
     fn call_with_args(&self, args: TableFunctionArgs<'_, '_>) -> Result<Arc<dyn TableProvider>> {
         let usage = "promql('expression', start, end, step): start and end are timestamps, RFC 3339 texts or Unix seconds; step is a duration text, an interval or seconds";
         let [query, rest @ ..] = args.exprs() else { return plan_err!("{usage}") };
-        let Some(query) = text(&literal(query)?) else { return plan_err!("{usage}") };
+        if args.exprs().iter().any(is_open) {
+            return Ok(self.table(None));
+        }
+        let query = literal(query)?;
         let values = rest.iter().map(literal).collect::<Result<Vec<_>>>()?;
+        if query.is_null() || values.iter().any(ScalarValue::is_null) {
+            return Ok(self.table(None));
+        }
+        let Some(query) = text(&query) else { return plan_err!("{usage}") };
         let (kind, start, end, step) = match values.as_slice() {
             [at] => {
                 let at = time(at)?;
@@ -59,13 +67,26 @@ impl TableFunctionImpl for PromqlFunction {
             return plan_err!("promql(): the step must be positive and the end not before the start");
         }
         let query = PromQuery { query, kind, start, end, step, timeout: None, lookback: None };
-        Ok(Arc::new(PromqlTable {
+        Ok(self.table(Some(query)))
+    }
+}
+
+impl PromqlFunction {
+    /// The table of a question; without one (an argument is NULL, or a parameter without a value yet) it has no rows.
+    fn table(&self, query: Option<PromQuery>) -> Arc<dyn TableProvider> {
+        Arc::new(PromqlTable {
             querier: self.querier.clone(),
             tenants: self.tenants.clone(),
             columns: self.columns.clone(),
             query,
-        }))
+            cancel: self.cancel.clone(),
+        })
     }
+}
+
+/// Whether an argument holds a parameter that has no value yet.
+fn is_open(expr: &Expr) -> bool {
+    expr.exists(|e| Ok(matches!(e, Expr::Placeholder(_)))).unwrap_or(false)
 }
 
 /// An argument as a constant: arithmetic, casts and `now()` are worked out.
@@ -130,12 +151,13 @@ struct PromqlTable {
     querier: Querier,
     tenants: Vec<TenantId>,
     columns: TableColumns,
-    query: PromQuery,
+    query: Option<PromQuery>,
+    cancel: CancelFlag,
 }
 
 impl fmt::Debug for PromqlTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "promql({:?})", self.query.query)
+        write!(f, "promql({:?})", self.query.as_ref().map(|q| &q.query))
     }
 }
 
@@ -156,8 +178,13 @@ impl TableProvider for PromqlTable {
         _: &[Expr],
         _: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let answer = self.querier.promql_inner(&self.tenants, &self.query, CancelFlag::default()).await?;
-        let set = series_set(&answer.result);
+        let set = match &self.query {
+            Some(query) => {
+                let cancel = self.cancel.clone();
+                series_set(&self.querier.promql_inner(&self.tenants, query, cancel, false).await?.result)
+            }
+            None => SeriesSet::new(),
+        };
         let all: Vec<usize> = (0..self.columns.columns.len()).collect();
         let projected = projection.unwrap_or(&all);
         let columns: Vec<_> = projected.iter().map(|&i| self.columns.columns[i].clone()).collect();

@@ -109,6 +109,12 @@ pub const KEYS: &[Key] = &[
         "All HTTP: Prometheus API, remote write, OTLP, SQL, the page, /metrics, /ready, /healthz.",
     ),
     key(
+        "http.cors_origin",
+        Kind::Text,
+        ".*",
+        "Regular expression of the origins whose pages may read answers of the Prometheus API in a browser.",
+    ),
+    key(
         "grpc.listen",
         Kind::Listen,
         "127.0.0.1:9010",
@@ -120,7 +126,7 @@ pub const KEYS: &[Key] = &[
         "postgres.listen",
         Kind::Listen,
         "127.0.0.1:9432",
-        "PostgreSQL wire protocol (not served yet: accepted so that configurations stay valid).",
+        "PostgreSQL wire protocol: read-only SQL for psql, drivers and Grafana. The database names the tenant; no passwords, no TLS.",
     ),
     key("s3.endpoint", Kind::Text, "", "Endpoint of an S3-compatible service; empty is AWS."),
     key("s3.region", Kind::Text, "", "S3 region."),
@@ -215,7 +221,7 @@ pub const KEYS: &[Key] = &[
         "agent.scrape_config",
         Kind::Text,
         "",
-        "File with `global` and `scrape_configs` in Prometheus' own YAML.",
+        "File with `global` and `scrape_configs` in Prometheus' own YAML; taken anew when it changes.",
     ),
     key("agent.tenant", Kind::Text, "anonymous", "Tenant that the agent writes to."),
 ];

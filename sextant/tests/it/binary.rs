@@ -21,6 +21,8 @@ pub struct Sextant {
     pub otlp_grpc: String,
     /// `host:port` of OTLP over HTTP.
     pub otlp_http: String,
+    /// `host:port` of PostgreSQL's protocol.
+    pub postgres: String,
     pub client: reqwest::blocking::Client,
 }
 
@@ -36,12 +38,29 @@ impl Sextant {
 
     /// As `start`; `None` where the process ends before it is ready (a fault at the start).
     pub fn try_start(folder: &Path, args: &[&str], fault: Option<&str>) -> Option<Self> {
+        let mut process = Self::spawn(folder, args, fault)?;
+        let until = Instant::now() + Duration::from_secs(60);
+        while process.client.get(format!("{}/ready", process.url)).send().map(|r| r.status().as_u16()).ok()
+            != Some(200)
+        {
+            if process.child.try_wait().unwrap().is_some() {
+                return None;
+            }
+            assert!(Instant::now() < until, "not ready within a minute");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Some(process)
+    }
+
+    /// Starts a process and waits until it listens; `None` where it ends before.
+    pub fn spawn(folder: &Path, args: &[&str], fault: Option<&str>) -> Option<Self> {
         let mut command = Command::new(binary());
         command.arg("--data-dir").arg(folder.join("data"));
-        for listener in ["http", "grpc", "otlp.grpc", "otlp.http"] {
+        for listener in ["http", "grpc", "otlp.grpc", "otlp.http", "postgres"] {
             command.arg(format!("--{listener}.listen=127.0.0.1:0"));
         }
-        command.args(["--postgres.listen=off", "--log.level=warn"]).args(args);
+        // A variable, so that a flag of the test may say otherwise.
+        command.env("SEXTANT_LOG_LEVEL", "warn").args(args);
         if let Some(fault) = fault {
             command.env("SEXTANT_FAULT", fault);
         }
@@ -59,27 +78,20 @@ impl Sextant {
         }
         // The rest of the output is read away, so that the process never waits for it.
         std::thread::spawn(move || lines.for_each(drop));
-        if addresses.len() < 4 {
+        if addresses.len() < 5 {
             let _ = child.wait();
             return None;
         }
         let client = reqwest::blocking::Client::builder().timeout(Duration::from_secs(60)).build().unwrap();
-        let process = Self {
+        Some(Self {
             child,
             url: format!("http://{}", addresses[0]),
             grpc: addresses[1].clone(),
             otlp_grpc: addresses[2].clone(),
             otlp_http: addresses[3].clone(),
+            postgres: addresses[4].clone(),
             client,
-        };
-        let until = Instant::now() + Duration::from_secs(60);
-        while process.client.get(format!("{}/ready", process.url)).send().map(|r| r.status().as_u16()).ok()
-            != Some(200)
-        {
-            assert!(Instant::now() < until, "not ready within a minute");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Some(process)
+        })
     }
 
     /// GET; status and body.
@@ -173,6 +185,10 @@ fn a_new_user_sees_this_host_within_seconds() {
         "process_open_fds",
     ] {
         assert!(metrics.contains(name), "{name}");
+    }
+    let documented = include_str!("../../../docs/metrics.md");
+    for name in metrics.lines().filter_map(|l| l.strip_prefix("# TYPE ")?.split(' ').next()) {
+        assert!(documented.contains(&format!("| `{name}` |")), "{name} is not in docs/metrics.md");
     }
     assert_eq!(sextant.get("/healthz").0, 200);
     assert_eq!(sextant.get("/nothing").0, 404);

@@ -10,7 +10,7 @@ use std::{
 use crate::binary::Sextant;
 
 /// Runs a Python program; `None` where Python or a module is not there.
-fn python(modules: &str, program: &str, args: &[&str]) -> Option<std::process::Output> {
+pub fn python(modules: &str, program: &str, args: &[&str]) -> Option<std::process::Output> {
     let probe = Command::new("python3").args(["-c", &format!("import {modules}")]).output();
     if !probe.is_ok_and(|o| o.status.success()) {
         println!("skipped: python3 cannot import {modules}");

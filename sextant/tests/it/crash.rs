@@ -1,7 +1,10 @@
 //! Writes without pause, ends the process at fault points and at random moments, restarts it, and counts: every acknowledged sample is
 //! returned exactly once, by PromQL and by SQL.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+};
 
 use crate::binary::{Sextant, remote_write};
 
@@ -107,57 +110,93 @@ impl Checker {
     }
 }
 
+/// So many different runs of each test: more find more. `SEXTANT_CRASH_SEEDS` says how many.
+fn seeds() -> u64 {
+    std::env::var("SEXTANT_CRASH_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(3)
+}
+
+/// Runs a checker of its own for each seed, on two threads.
+fn for_each_seed(run: impl Fn(u64, &mut Checker) + Sync) {
+    let next = AtomicU64::new(0);
+    let work = || {
+        loop {
+            let seed = next.fetch_add(1, Relaxed);
+            if seed >= seeds() {
+                return;
+            }
+            let mut checker = Checker::new();
+            run(seed, &mut checker);
+            println!(
+                "seed {seed}: {} acknowledged, {} without an answer",
+                checker.acknowledged.len(),
+                checker.unknown.len()
+            );
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(work);
+        work();
+    });
+}
+
+/// A number below `below` that follows from the seed and a place (splitmix64).
+fn pick(seed: u64, place: u64, below: u64) -> u64 {
+    let mut z = seed.wrapping_mul(1 << 32).wrapping_add(place + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    (z ^ (z >> 31)) % below
+}
+
 #[test]
 fn nothing_acknowledged_is_lost_or_doubled_at_any_fault_point() {
+    // How often each is passed at least while the checker writes: the process ends at one of these times.
     let points = [
-        "flush.before_seal",
-        "flush.after_seal",
-        "flush.after_upload",
-        "flush.after_manifest",
-        "flush.after_flushed",
-        "flush.after_checkpoint",
-        "log.after_sync",
-        "checkpoint.before_rename",
-        "checkpoint.after_rename",
-        "compact.after_merge",
-        "compact.after_upload",
-        "compact.after_manifest",
+        ("flush.before_seal", 4),
+        ("flush.after_seal", 4),
+        ("flush.after_upload", 4),
+        ("flush.after_manifest", 4),
+        ("flush.after_flushed", 4),
+        ("flush.after_checkpoint", 4),
+        ("log.write", 24),
+        ("log.sync", 24),
+        ("log.after_sync", 24),
+        ("checkpoint.before_rename", 4),
+        ("checkpoint.after_rename", 4),
+        ("store.put", 12),
+        ("compact.after_merge", 3),
+        ("compact.after_upload", 3),
+        ("compact.after_manifest", 3),
     ];
-    let mut checker = Checker::new();
-    for point in points {
-        // `log.after_sync` is passed by every write; let some through first.
-        let fault =
-            if point == "log.after_sync" { format!("{point}=abort@9") } else { format!("{point}=abort@2") };
-        if let Some(sextant) = checker.start(Some(&fault)) {
-            checker.write(&sextant, 24, 6);
+    for_each_seed(|seed, checker| {
+        for (place, (point, passes)) in points.into_iter().enumerate() {
+            let fault = format!("{point}=abort@{}", 1 + pick(seed, place as u64, passes));
+            if let Some(mut sextant) = checker.start(Some(&fault)) {
+                checker.write(&sextant, 24, 6);
+                sextant.kill();
+            }
+            let sextant = checker.start(None).expect("the process starts again");
+            checker.check(&sextant, &format!("seed {seed}, {fault}"));
         }
-        let sextant = checker.start(None).expect("the process starts again");
-        checker.check(&sextant, point);
-    }
-    assert!(checker.acknowledged.len() > 50, "{} acknowledged", checker.acknowledged.len());
-    println!(
-        "{} acknowledged, {} without an answer, {} fault points",
-        checker.acknowledged.len(),
-        checker.unknown.len(),
-        points.len()
-    );
+        assert!(checker.acknowledged.len() > 50, "{} acknowledged", checker.acknowledged.len());
+    });
 }
 
 #[test]
 fn nothing_acknowledged_is_lost_when_the_process_is_killed_while_it_works() {
-    let mut checker = Checker::new();
-    for round in 0..4u64 {
-        let mut sextant = checker.start(None).expect("the process starts");
-        let pid = sextant.child.id();
-        let killer = std::thread::spawn(move || {
-            std::thread::sleep(std::time::Duration::from_millis(150 + round * 130));
-            let _ = std::process::Command::new("kill").args(["-KILL", &pid.to_string()]).status();
-        });
-        checker.write(&sextant, 100_000, 25);
-        killer.join().unwrap();
-        sextant.kill();
-    }
-    let sextant = checker.start(None).expect("the process starts again");
-    checker.check(&sextant, "kill -9");
-    println!("{} acknowledged, {} without an answer", checker.acknowledged.len(), checker.unknown.len());
+    for_each_seed(|seed, checker| {
+        for round in 0..4 {
+            let mut sextant = checker.start(None).expect("the process starts");
+            let pid = sextant.child.id();
+            let moment = std::time::Duration::from_millis(50 + pick(seed, 1000 + round, 500));
+            let killer = std::thread::spawn(move || {
+                std::thread::sleep(moment);
+                let _ = std::process::Command::new("kill").args(["-KILL", &pid.to_string()]).status();
+            });
+            checker.write(&sextant, 100_000, 25);
+            killer.join().unwrap();
+            sextant.kill();
+        }
+        let sextant = checker.start(None).expect("the process starts again");
+        checker.check(&sextant, &format!("seed {seed}, kill -9"));
+    });
 }
