@@ -17,14 +17,12 @@ use datafusion::{
     physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner},
     prelude::SessionConfig,
 };
-use futures::TryStreamExt;
 use sextant_promql_eval::{Plan, QueryResult, finish};
 
 pub use self::state::QueryState;
 use self::{
-    batch::{concat, from_batch},
-    logical::{kind_of, logical_plan},
-    physical::PromPlanner,
+    logical::logical_plan,
+    physical::{PromPlanner, gather, values_of},
 };
 use crate::error::QueryError;
 
@@ -68,26 +66,11 @@ impl PromSession {
         physical: Arc<dyn ExecutionPlan>,
     ) -> Result<QueryResult, QueryError> {
         let context = self.0.task_ctx();
-        let kind = kind_of(&plan.root);
         let partitions = physical.properties().output_partitioning().partition_count();
-        let mut tasks = tokio::task::JoinSet::new();
-        for p in 0..partitions {
-            let mut stream = physical.execute(p, context.clone())?;
-            let (state, steps) = (state.clone(), plan.root.steps);
-            tasks.spawn(async move {
-                let mut values = Vec::new();
-                while let Some(batch) = stream.try_next().await? {
-                    values.push(from_batch(batch, kind, steps, &state.labels)?);
-                }
-                Ok::<_, QueryError>((p, values))
-            });
-        }
-        let mut parts = Vec::with_capacity(partitions);
-        while let Some(done) = tasks.join_next().await {
-            parts.push(done.map_err(|e| QueryError::Internal(e.to_string()))??);
-        }
-        parts.sort_by_key(|(p, _)| *p);
-        let value = concat(parts.into_iter().flat_map(|(_, v)| v).collect(), kind, plan.root.steps)?;
+        let streams = (0..partitions)
+            .map(|p| values_of(&physical, &plan.root, state, p, &context))
+            .collect::<Result<Vec<_>, _>>()?;
+        let value = gather(streams, &plan.root).await?;
         Ok(finish(plan, value, &state.context)?)
     }
 

@@ -62,6 +62,8 @@ pub fn router(surface: Surface) -> Router {
     let write = Router::new()
         .route("/push", post(remote_write))
         .route("/write", post(remote_write))
+        .route_layer(middleware::from_fn_with_state(surface.clone(), bounded))
+        .route_layer(DefaultBodyLimit::disable())
         .route("/admin/flush", post(flush))
         .with_state(surface.clone());
     let cors = surface.cors.clone();
@@ -77,6 +79,8 @@ pub fn router(surface: Surface) -> Router {
     let no_pages = |request: Request, next: Next| methods(CorsOrigin::default(), request, next);
     let federation = Router::new().fallback_service(federation).layer(middleware::from_fn(no_pages));
     let otlp = crate::otlp::routes(surface.otlp.clone())
+        .layer(middleware::from_fn_with_state(surface.clone(), bounded))
+        .layer(DefaultBodyLimit::disable())
         .layer(middleware::from_fn_with_state(surface.clone(), tenants));
     let pages = Router::new()
         .route("/", get(page))
@@ -163,6 +167,29 @@ async fn tenants(State(s): State<Surface>, mut request: Request, next: Next) -> 
             next.run(request).await
         }
         Err(reason) => error(ErrorClass::Unauthenticated, &reason),
+    }
+}
+
+/// Reads a write's body, up to what its tenant may send.
+async fn bounded(
+    State(s): State<Surface>,
+    axum::Extension(tenants): axum::Extension<Tenants>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let Ok(tenant) = one_tenant(&tenants) else { return next.run(request).await };
+    let most = s.distributor.max_request_bytes(&tenant);
+    let (parts, body) = request.into_parts();
+    let read = axum::body::to_bytes(body, most).await.map_err(axum::Error::into_inner);
+    match read {
+        Ok(bytes) => next.run(Request::from_parts(parts, Body::from(bytes))).await,
+        Err(e) if e.is::<http_body_util::LengthLimitError>() => plain(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            &format!(
+                "limit max_request_bytes ({most}) exceeded by a request's body; raise it with limits key max_request_bytes"
+            ),
+        ),
+        Err(_) => error(ErrorClass::BadRequest, "the request's body broke off"),
     }
 }
 

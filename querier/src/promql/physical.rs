@@ -4,10 +4,12 @@
 //! chunk in the partition of their input. Aggregations add chunks to one partial result per partition, each partition on a task of
 //! its own, and merge them in order of partition, so that the answer does not depend on timing. Operators that need
 //! whole inputs gather them.
+//!
+//! Operators of one process hand each other values as they are ([`PromExec::values`]); Arrow batches are made only where another
+//! operator or another process reads ([`ExecutionPlan::execute`]).
 
-use std::{fmt, ops::Range, sync::Arc};
+use std::{fmt, sync::Arc};
 
-use arrow_array::{Array, ListArray, RecordBatch};
 use async_trait::async_trait;
 use datafusion::{
     catalog::Session,
@@ -27,7 +29,7 @@ use futures::{
     StreamExt, TryStreamExt,
     stream::{self, BoxStream},
 };
-use sextant_promql_eval::{Node, Partial, Split, Value};
+use sextant_promql_eval::{Node, Partial, RawSeries, Split, Value};
 use tokio::sync::OnceCell;
 
 use super::{
@@ -84,12 +86,47 @@ impl PromExec {
     }
 
     fn input(&self, i: usize, context: &Arc<TaskContext>) -> Result<Input> {
-        let plan = &self.children[i];
-        let child = &self.node.children[i];
-        let streams = (0..partition_count(plan))
-            .map(|p| plan.execute(p, context.clone()))
+        let streams = (0..partition_count(&self.children[i]))
+            .map(|p| self.input_partition(i, p, context))
             .collect::<Result<Vec<_>>>()?;
-        Ok(Input { streams, node: child.clone(), kind: kind_of(child), state: self.state.clone() })
+        Ok(Input { streams, node: self.node.children[i].clone() })
+    }
+
+    fn input_partition(&self, i: usize, p: usize, context: &Arc<TaskContext>) -> Result<ValueStream> {
+        values_of(&self.children[i], &self.node.children[i], &self.state, p, context)
+    }
+
+    /// The values of one partition.
+    pub fn values(&self, partition: usize, context: &Arc<TaskContext>) -> Result<ValueStream> {
+        let (node, state) = (self.node.clone(), self.state.clone());
+        let baseline = BaselineMetrics::new(&self.metrics, partition);
+        let values: ValueStream = match node.split() {
+            Split::Leaf if self.kind == ValueKind::Series => {
+                leaf(node, state, partition, self.properties.partitioning.partition_count())?
+            }
+            Split::Leaf => stream::once(async move { apply(&node, &state, Vec::new(), 0) }).boxed(),
+            Split::PerSeries => {
+                let input = self.input_partition(0, partition, context)?;
+                let others =
+                    (1..self.children.len()).map(|i| self.input(i, context)).collect::<Result<Vec<_>>>()?;
+                per_series(node, state, input, others, self.others.clone()).boxed()
+            }
+            Split::Partial => {
+                let input = self.input(0, context)?;
+                stream::once(aggregate(node, state, input)).boxed()
+            }
+            Split::Whole => {
+                let inputs =
+                    (0..self.children.len()).map(|i| self.input(i, context)).collect::<Result<Vec<_>>>()?;
+                stream::once(async move {
+                    let values = futures::future::try_join_all(inputs.into_iter().map(Input::gather)).await?;
+                    let released = node.children.iter().zip(&values).map(|(n, v)| held(n, &state, v)).sum();
+                    apply(&node, &state, values, released)
+                })
+                .boxed()
+            }
+        };
+        Ok(values.inspect_ok(move |v| baseline.record_output(rows(v))).boxed())
     }
 }
 
@@ -97,41 +134,63 @@ fn partition_count(plan: &Arc<dyn ExecutionPlan>) -> usize {
     plan.properties().output_partitioning().partition_count()
 }
 
+/// Values of one partition, in order.
+pub type ValueStream = BoxStream<'static, Result<Value, QueryError>>;
+
+/// The values of a plan's partition: as they are where the plan is an operator of this process.
+pub fn values_of(
+    plan: &Arc<dyn ExecutionPlan>,
+    node: &Arc<Node>,
+    state: &Arc<QueryState>,
+    partition: usize,
+    context: &Arc<TaskContext>,
+) -> Result<ValueStream> {
+    if let Some(operator) = plan.downcast_ref::<PromExec>() {
+        return operator.values(partition, context);
+    }
+    let (kind, steps, state) = (kind_of(node), node.steps, state.clone());
+    let batches = plan.execute(partition, context.clone())?;
+    let value = move |batch| from_batch(batch, kind, steps, &state.labels);
+    Ok(batches.map_err(QueryError::from).and_then(move |b| std::future::ready(value(b))).boxed())
+}
+
+fn rows(value: &Value) -> usize {
+    match value {
+        Value::Series(s) => s.len(),
+        Value::Vector(b) => b.len(),
+        Value::Scalar(_) | Value::String(_) => 1,
+    }
+}
+
 /// The streams of one input.
 struct Input {
-    streams: Vec<SendableRecordBatchStream>,
+    streams: Vec<ValueStream>,
     node: Arc<Node>,
-    kind: ValueKind,
-    state: Arc<QueryState>,
 }
 
 impl Input {
     /// The whole input as one value; partitions are read concurrently and put behind each other in order.
     async fn gather(self) -> Result<Value, QueryError> {
-        let Self { streams, node, kind, state } = self;
-        let mut tasks = tokio::task::JoinSet::new();
-        let count = streams.len();
-        for (p, mut stream) in streams.into_iter().enumerate() {
-            let (steps, state) = (node.steps, state.clone());
-            let read = async move {
-                let mut values = Vec::new();
-                while let Some(batch) = stream.try_next().await? {
-                    values.push(from_batch(batch, kind, steps, &state.labels)?);
-                }
-                Ok::<_, QueryError>((p, values))
-            };
-            if count == 1 {
-                return concat(read.await?.1, kind, node.steps);
-            }
-            tasks.spawn(read);
-        }
-        let mut parts: Vec<(usize, Vec<Value>)> = Vec::with_capacity(count);
-        while let Some(done) = tasks.join_next().await {
-            parts.push(done.map_err(|e| QueryError::Internal(e.to_string()))??);
-        }
-        parts.sort_by_key(|(p, _)| *p);
-        concat(parts.into_iter().flat_map(|(_, v)| v).collect(), kind, node.steps)
+        gather(self.streams, &self.node).await
     }
+}
+
+/// All partitions of a node's plan as one value.
+pub async fn gather(mut streams: Vec<ValueStream>, node: &Node) -> Result<Value, QueryError> {
+    let kind = kind_of(node);
+    if let [one] = &mut streams[..] {
+        return concat(one.try_collect().await?, kind, node.steps);
+    }
+    let mut tasks = tokio::task::JoinSet::new();
+    for (p, stream) in streams.into_iter().enumerate() {
+        tasks.spawn(async move { Ok::<_, QueryError>((p, stream.try_collect::<Vec<Value>>().await?)) });
+    }
+    let mut parts: Vec<(usize, Vec<Value>)> = Vec::new();
+    while let Some(done) = tasks.join_next().await {
+        parts.push(done.map_err(|e| QueryError::Internal(e.to_string()))??);
+    }
+    parts.sort_by_key(|(p, _)| *p);
+    concat(parts.into_iter().flat_map(|(_, v)| v).collect(), kind, node.steps)
 }
 
 /// Samples of a node's value that count against the query's budget until the value is used; a leaf that is kept counts
@@ -145,22 +204,17 @@ fn held(node: &Node, state: &QueryState, value: &Value) -> usize {
 }
 
 /// Applies an operator and keeps the sample budget.
-fn apply(
-    node: &Node,
-    state: &QueryState,
-    inputs: Vec<Value>,
-    released: usize,
-) -> Result<RecordBatch, QueryError> {
+fn apply(node: &Node, state: &QueryState, inputs: Vec<Value>, released: usize) -> Result<Value, QueryError> {
     let value = node.apply(inputs, &state.context)?;
     emit(state, value, released)
 }
 
-fn emit(state: &QueryState, value: Value, released: usize) -> Result<RecordBatch, QueryError> {
+fn emit(state: &QueryState, value: Value, released: usize) -> Result<Value, QueryError> {
     if !matches!(value, Value::Series(_)) {
         state.context.hold(value.sample_count())?;
     }
     state.context.release(released);
-    to_batch(value, &state.labels)
+    Ok(value)
 }
 
 impl fmt::Debug for PromExec {
@@ -213,39 +267,9 @@ impl ExecutionPlan for PromExec {
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let (node, state, kind) = (self.node.clone(), self.state.clone(), self.kind);
-        let baseline = BaselineMetrics::new(&self.metrics, partition);
-        let batches = match node.split() {
-            Split::Leaf if kind == ValueKind::Series => {
-                let partitions = self.properties.partitioning.partition_count();
-                leaf(node, state, partition, partitions)?
-            }
-            Split::Leaf => stream::once(async move { apply(&node, &state, Vec::new(), 0) }).boxed(),
-            Split::PerSeries => {
-                let input = self.children[0].execute(partition, context.clone())?;
-                let others =
-                    (1..self.children.len()).map(|i| self.input(i, &context)).collect::<Result<Vec<_>>>()?;
-                per_series(node, state, input, others, self.others.clone()).boxed()
-            }
-            Split::Partial => {
-                let input = self.input(0, &context)?;
-                stream::once(aggregate(node, state, input)).boxed()
-            }
-            Split::Whole => {
-                let inputs =
-                    (0..self.children.len()).map(|i| self.input(i, &context)).collect::<Result<Vec<_>>>()?;
-                stream::once(async move {
-                    let values = futures::future::try_join_all(inputs.into_iter().map(Input::gather)).await?;
-                    let released = node.children.iter().zip(&values).map(|(n, v)| held(n, &state, v)).sum();
-                    apply(&node, &state, values, released)
-                })
-                .boxed()
-            }
-        };
-        let counted = batches.map_err(Into::into).inspect_ok(move |b: &RecordBatch| {
-            baseline.record_output(b.num_rows());
-        });
-        Ok(Box::pin(RecordBatchStreamAdapter::new(kind.schema(), counted)))
+        let state = self.state.clone();
+        let batches = self.values(partition, &context)?.map(move |v| Ok(to_batch(v?, &state.labels)?));
+        Ok(Box::pin(RecordBatchStreamAdapter::new(self.kind.schema(), batches)))
     }
 
     fn metrics(&self) -> Option<MetricsSet> {
@@ -253,72 +277,65 @@ impl ExecutionPlan for PromExec {
     }
 }
 
-/// One partition of a leaf: batches of about equal size, in order of labels.
-fn leaf(
-    node: Arc<Node>,
-    state: Arc<QueryState>,
-    partition: usize,
-    partitions: usize,
-) -> Result<BoxStream<'static, Result<RecordBatch, QueryError>>> {
+/// One partition of a leaf: values of about equal size, in order of labels.
+fn leaf(node: Arc<Node>, state: Arc<QueryState>, partition: usize, partitions: usize) -> Result<ValueStream> {
     let select =
         node.as_select().cloned().ok_or_else(|| QueryError::Internal("a leaf without a selector".into()))?;
     let share = move |n: usize| n * partition / partitions..n * (partition + 1) / partitions;
     if state.is_kept(&select) {
-        let chunks = async move { kept_chunks(&state.leaf(&select).await?, share) };
-        return Ok(stream::once(chunks)
-            .map_ok(|chunks| stream::iter(chunks.into_iter().map(Ok)))
-            .try_flatten()
-            .boxed());
+        let chunks = async move {
+            let raw = state.leaf(&select).await?;
+            let_others_run(partitions).await;
+            let mine = raw.slice(share(raw.len()));
+            Ok::<_, QueryError>(stream::iter(kept_chunks(&mine).into_iter().map(|c| Ok(Value::Series(c)))))
+        };
+        return Ok(stream::once(chunks).try_flatten().boxed());
     }
-    let found = async move { Ok::<_, QueryError>((state.parts(&select, partitions).await?, state)) };
-    Ok(stream::once(found)
-        .map_ok(move |(parts, state)| {
-            stream::iter(share(parts.len())).then(move |i| {
-                let (parts, state) = (parts.clone(), state.clone());
-                async move { state.part(&parts, i).await }
-            })
-        })
-        .try_flatten()
-        .boxed())
+    let parts = async move {
+        let parts = state.parts(&select, partitions).await?;
+        let_others_run(partitions).await;
+        Ok::<_, QueryError>(stream::iter(share(parts.len())).then(move |i| {
+            let (parts, state) = (parts.clone(), state.clone());
+            async move { Ok(Value::Series(state.part(&parts, i).await?)) }
+        }))
+    };
+    Ok(stream::once(parts).try_flatten().boxed())
 }
 
-/// A partition's share of a leaf that is kept, cut into chunks.
-fn kept_chunks(
-    batch: &RecordBatch,
-    share: impl Fn(usize) -> Range<usize>,
-) -> Result<Vec<RecordBatch>, QueryError> {
-    let rows = share(batch.num_rows());
-    let offsets = |column: usize| {
-        batch.column(column).as_any().downcast_ref::<ListArray>().map(|l| l.value_offsets().to_vec())
-    };
-    let (Some(floats), Some(histograms)) = (offsets(2), offsets(5)) else {
-        return Err(QueryError::Internal("a leaf's batch has other columns".into()));
-    };
-    let samples =
-        |a: usize, b: usize| (floats[b] - floats[a] + (histograms[b] - histograms[a]) * 16) as usize;
+/// Partitions wait for one that finds their leaf's series. It wakes them on its own thread, where they would wait until it
+/// is done with its part: what is in memory is read without a pause. After this any thread takes them.
+async fn let_others_run(partitions: usize) {
+    if partitions > 1 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// A partition's share of a leaf that is kept, cut into chunks; no sample is copied.
+fn kept_chunks(raw: &RawSeries) -> Vec<RawSeries> {
     let mut chunks = Vec::new();
-    let mut begin = rows.start;
-    for row in rows.clone() {
-        if samples(begin, row + 1) > CHUNK_SAMPLES && row > begin {
-            chunks.push(batch.slice(begin, row - begin));
-            begin = row;
+    let (mut begin, mut samples) = (0, 0);
+    for (row, i) in raw.rows.clone().enumerate() {
+        let n = raw.set.floats(i).0.len() + raw.set.histograms(i).len() * 16;
+        if samples + n > CHUNK_SAMPLES && row > begin {
+            chunks.push(raw.slice(begin..row));
+            (begin, samples) = (row, 0);
         }
+        samples += n;
     }
-    if begin < rows.end {
-        chunks.push(batch.slice(begin, rows.end - begin));
+    if begin < raw.len() {
+        chunks.push(raw.slice(begin..raw.len()));
     }
-    Ok(chunks)
+    chunks
 }
 
 fn per_series(
     node: Arc<Node>,
     state: Arc<QueryState>,
-    input: SendableRecordBatchStream,
+    input: ValueStream,
     others: Vec<Input>,
     cell: Arc<OnceCell<Vec<Value>>>,
-) -> impl futures::Stream<Item = Result<RecordBatch, QueryError>> + Send {
+) -> impl futures::Stream<Item = Result<Value, QueryError>> + Send {
     let child = node.children[0].clone();
-    let kind = kind_of(&child);
     let scalars = async move {
         let gather = async { futures::future::try_join_all(others.into_iter().map(Input::gather)).await };
         cell.get_or_try_init(|| gather).await.cloned()
@@ -338,8 +355,7 @@ fn per_series(
                     },
                     (None, None) => return Ok(None),
                 };
-                let Some(batch) = input.try_next().await? else { return Ok(None) };
-                let value = from_batch(batch, kind, child.steps, &state.labels)?;
+                let Some(value) = input.try_next().await? else { return Ok(None) };
                 let released = held(&child, &state, &value);
                 let inputs = std::iter::once(value).chain(scalars.iter().cloned()).collect();
                 let out = apply(&node, &state, inputs, released)?;
@@ -350,13 +366,13 @@ fn per_series(
 }
 
 /// A partial result per partition, merged in order.
-async fn aggregate(node: Arc<Node>, state: Arc<QueryState>, input: Input) -> Result<RecordBatch, QueryError> {
-    let Input { streams, node: child, kind, .. } = input;
+async fn aggregate(node: Arc<Node>, state: Arc<QueryState>, input: Input) -> Result<Value, QueryError> {
+    let Input { streams, node: child } = input;
     let count = streams.len();
     let mut tasks = tokio::task::JoinSet::new();
     let mut parts: Vec<(usize, Partial)> = Vec::with_capacity(count);
     for (p, stream) in streams.into_iter().enumerate() {
-        let part = partial(node.clone(), state.clone(), child.clone(), kind, stream);
+        let part = partial(node.clone(), state.clone(), child.clone(), stream);
         if count == 1 {
             parts.push((p, part.await?));
         } else {
@@ -379,12 +395,10 @@ async fn partial(
     node: Arc<Node>,
     state: Arc<QueryState>,
     child: Arc<Node>,
-    kind: ValueKind,
-    mut stream: SendableRecordBatchStream,
+    mut stream: ValueStream,
 ) -> Result<Partial, QueryError> {
     let mut into = node.new_partial()?;
-    while let Some(batch) = stream.try_next().await? {
-        let value = from_batch(batch, kind, child.steps, &state.labels)?;
+    while let Some(value) = stream.try_next().await? {
         let released = held(&child, &state, &value);
         let Value::Vector(block) = value else {
             return Err(QueryError::Internal("an aggregation's input is not a vector".into()));

@@ -5,17 +5,13 @@ use std::{
     sync::Arc,
 };
 
-use arrow_array::RecordBatch;
 use parking_lot::Mutex;
 use sextant_model::SeriesSet;
-use sextant_promql_eval::{EvalContext, Node, RawSeries, Select, Value};
+use sextant_promql_eval::{EvalContext, Node, RawSeries, Select};
 use sextant_proto::SelectLimits;
 use tokio::sync::OnceCell;
 
-use super::{
-    batch::{LabelTable, to_batch},
-    hints::set_reset_hints,
-};
+use super::{batch::LabelTable, hints::set_reset_hints};
 use crate::{
     dataset::{Dataset, SelectParts, Selection},
     error::QueryError,
@@ -32,7 +28,7 @@ pub struct QueryState {
     /// Bounds on what is read.
     pub limits: SelectLimits,
     /// Leaves that several operators use: read once and kept.
-    leaves: Mutex<HashMap<usize, Arc<OnceCell<RecordBatch>>>>,
+    leaves: Mutex<HashMap<usize, Arc<OnceCell<RawSeries>>>>,
     /// Leaves that one operator uses: read part by part.
     parts: Mutex<HashMap<usize, Arc<OnceCell<Arc<SelectParts>>>>>,
     shared: HashSet<usize>,
@@ -94,22 +90,22 @@ impl QueryState {
         cell.get_or_try_init(|| find).await.cloned()
     }
 
-    /// One part as a batch; its samples are held until whoever takes it releases them.
-    pub async fn part(&self, parts: &SelectParts, i: usize) -> Result<RecordBatch, QueryError> {
-        self.batch(parts.read(i).await?)
+    /// One part; its samples are held until whoever takes it releases them.
+    pub async fn part(&self, parts: &SelectParts, i: usize) -> Result<RawSeries, QueryError> {
+        self.hold(parts.read(i).await?)
     }
 
-    fn batch(&self, mut set: SeriesSet) -> Result<RecordBatch, QueryError> {
+    fn hold(&self, mut set: SeriesSet) -> Result<RawSeries, QueryError> {
         set_reset_hints(&mut set);
-        let value = Value::Series(RawSeries::new(set));
-        self.context.hold(value.sample_count())?;
-        to_batch(value, &self.labels)
+        let raw = RawSeries::new(set);
+        self.context.hold(raw.held_samples())?;
+        Ok(raw)
     }
 
     /// The samples of a leaf, read once however many operators use it.
-    pub async fn leaf(&self, select: &Select) -> Result<RecordBatch, QueryError> {
+    pub async fn leaf(&self, select: &Select) -> Result<RawSeries, QueryError> {
         let cell = self.leaves.lock().entry(select.id).or_default().clone();
-        let read = async { self.batch(self.dataset.select(&self.selection(select)).await?) };
+        let read = async { self.hold(self.dataset.select(&self.selection(select)).await?) };
         cell.get_or_try_init(|| read).await.cloned()
     }
 }

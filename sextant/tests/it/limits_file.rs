@@ -111,3 +111,37 @@ fn retention_removes_old_samples_from_queries_and_from_the_store() {
     assert_eq!((count("long"), blocks("long")), ("3".to_owned(), 3));
     assert_eq!(metric(&sextant, "sextant_compactor_failures_total"), 0.0);
 }
+
+#[test]
+fn a_tenant_may_send_more_than_is_configured_for_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("limits.yaml");
+    set(&file, "overrides: {b: {max_request_bytes: 1000000}}\n");
+    let limits = format!("--limits-file={}", file.display());
+    let args = [
+        "--agent.host-metrics=false",
+        "--multi-tenancy=true",
+        "--distributor.max-request-bytes=4KiB",
+        &limits,
+    ];
+    let sextant = Sextant::start(folder.path(), &args, None);
+    // Names that do not compress: more than the limit, as sent already.
+    let mut x = 7u64;
+    let mut name = || {
+        x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        format!("{x:016x}")
+    };
+    let series: Vec<_> = (0..1000)
+        .map(|_| (vec![("__name__", "large".to_owned()), ("instance", name())], vec![(1000i64, 1.0)]))
+        .collect();
+    let body = remote_write(&series);
+    let push = |tenant: &str, path: &str| {
+        ask(&sextant, Some(tenant), path, "application/x-protobuf", body.clone()).unwrap()
+    };
+    for path in ["/api/v1/push", "/v1/metrics"] {
+        let (status, reason) = push("a", path);
+        assert_eq!(status, 413, "{path}: {reason}");
+        assert!(reason.contains("max_request_bytes") && reason.contains("4096"), "{path}: {reason}");
+    }
+    assert_eq!(push("b", "/api/v1/push").0, 204);
+}
