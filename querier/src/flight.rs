@@ -27,7 +27,7 @@ use sextant_model::TenantId;
 use sextant_proto::ErrorClass;
 use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap};
 
-use crate::{engine::Querier, error::QueryError, metrics::Language};
+use crate::{engine::Querier, error::QueryError};
 
 /// Tells whose data a call reads, from its metadata.
 pub type TenantResolver = Arc<dyn Fn(Option<&str>) -> Result<Vec<TenantId>, String> + Send + Sync>;
@@ -132,19 +132,8 @@ impl FlightSql {
 
     async fn rows(&self, metadata: &MetadataMap, sql: &str) -> Result<Response<DataStream>, Status> {
         let tenants = self.tenants(metadata)?;
-        let (querier, sql) = (self.querier.clone(), sql.to_owned());
-        let timeout = querier.config().timeout;
-        let work = async move {
-            let read = || async {
-                let plan = querier.sql_plan(&tenants, &sql).await?;
-                let schema = plan.schema();
-                let batches: Vec<_> = plan.stream().await?.try_collect().await?;
-                Ok((schema, batches))
-            };
-            querier.repeated(&tenants, read).await
-        };
-        let (schema, batches) = self.querier.bounded(Language::Sql, timeout, work).await.map_err(status)?;
-        Ok(Self::encode(schema, batches))
+        let answer = self.querier.sql(&tenants, sql).await.map_err(status)?;
+        Ok(Self::encode(answer.schema, answer.batches))
     }
 
     fn encode(schema: Arc<Schema>, batches: Vec<arrow_array::RecordBatch>) -> Response<DataStream> {
