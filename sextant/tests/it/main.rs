@@ -4,6 +4,7 @@ mod api_cases;
 mod api_read;
 mod binary;
 mod clients;
+mod compliance;
 mod conformance;
 mod crash;
 mod damage;
