@@ -1,6 +1,15 @@
 //! Entry points for fuzzing: each takes any bytes and must neither panic nor take memory out of proportion to them.
 
+use prost::Message;
+
 use crate::{Limits, TenantLimits, WriteBatchBuilder, WriteBatchView};
+
+/// A remote read request; what is encoded again decodes to the same.
+pub fn fuzz_remote_read(bytes: &[u8]) {
+    let Ok(request) = crate::remote_read::ReadRequest::decode(bytes) else { return };
+    let again = crate::remote_read::ReadRequest::decode(request.encode_to_vec().as_slice());
+    assert!(again.is_ok_and(|again| again == request), "a request that came back as another");
+}
 
 /// A write batch; what parses and is built again parses to the same.
 pub fn fuzz_write_batch(bytes: &[u8]) {
