@@ -12,10 +12,12 @@ use opentelemetry_proto::tonic::{
     resource::v1::Resource,
 };
 use prost::Message;
-use sextant_ingester::head::{Command, Head};
-use sextant_model::{Exemplar, Histogram, Labels, MetricMetadata, MetricType, SeriesBuf, Span};
+use sextant_ingester::head::{Command, Head, encode_delete};
+use sextant_model::{
+    Exemplar, Histogram, Labels, Matcher, MetricMetadata, MetricType, SeriesBuf, Span, TenantId,
+};
 use sextant_proto::{
-    BatchHeader, WriteBatchBuilder,
+    BatchHeader, DeleteRequest, WriteBatchBuilder,
     remote_write::{
         ExemplarV1, Label, RequestV2, SampleV1, SampleV2, TimeSeriesV1, TimeSeriesV2, WriteRequestV1,
     },
@@ -49,7 +51,17 @@ fn main() -> io::Result<()> {
     put("promql_series", texts(&SERIES))?;
     let (batch, histogram) = (batch(), histogram());
     let write = Command::Write(&batch).encode();
-    let commands = [&write[..], &Command::Seal.encode(), &write, &Command::Flushed(2).encode()];
+    let request = DeleteRequest {
+        tenant: TenantId::new("t").expect("a tenant"),
+        id: 9,
+        now_ms: 0,
+        selectors: vec![vec![Matcher::equal("a", "b")]],
+        start: 0,
+        end: 9,
+    };
+    let delete = Command::Delete(&encode_delete(&request)).encode();
+    let commands =
+        [&write[..], &Command::Seal.encode(), &write, &delete, &write, &Command::Flushed(2).encode()];
     let framed = commands.iter().flat_map(|c| [&(c.len() as u16).to_le_bytes()[..], c].concat());
     put("head_apply", vec![framed.collect()])?;
     let head = Head::new();
@@ -217,7 +229,8 @@ const SCRAPE: [&str; 1] = [
 ];
 const LIMITS: [&str; 1] =
     ["defaults: {max_active_series: 10, retention: 1h30m}\noverrides:\n  a: {ingestion_rate: 1.5}\n  7:\n"];
-const MANIFEST: [&str; 1] = [
+const MANIFEST: [&str; 2] = [
+    r#"{"tenant":"a","signal":"metrics","version":2,"commit":"x","blocks":[],"covered":{},"retired":[],"tombstones":[{"id":"01ARZ3NDEKTSV4RRFFQ69G5FAV","selectors":[[{"name":"a","op":"=~","value":"b.*"}]],"start":0,"end":9,"shards":{"0":{"position":5,"pending":4}},"version":2}]}"#,
     r#"{"tenant":"a","signal":"metrics","version":1,"commit":"x","blocks":[],"covered":{"0":5},"retired":[]}"#,
 ];
 const SERIES: [&str; 3] =

@@ -4,9 +4,8 @@
 //! text         the Prometheus text format 0.0.4 and 1.0.0 (quoted UTF-8 names): a pull parser of lines
 //! openmetrics  OpenMetrics 0.0.1 and 1.0.0: the same entries, with units, exemplars and `# EOF`
 //! strict       the rules of OpenMetrics that scraping does not enforce (order, grouping, values by type)
-//! protobuf     length-delimited `io.prometheus.client.MetricFamily`
-//! family       those messages: also the form of families that are written
-//! families     text to families
+//! protobuf     length-delimited `io.prometheus.client.MetricFamily` ([`sextant_proto::metric_family`])
+//! families     text to those messages, which are also the form of families that are written
 //! write        families to text and to OpenMetrics
 //! ```
 //!
@@ -14,7 +13,6 @@
 
 mod error;
 mod families;
-pub mod family;
 mod lexer;
 mod number;
 mod openmetrics;

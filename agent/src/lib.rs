@@ -22,4 +22,4 @@ pub use config::AgentConfig;
 pub use error::{AgentError, ConfigError};
 pub use metrics::AgentMetrics;
 pub use scrape::{RelabelStepsError, ScrapeConfigs, TargetReport, TargetStates};
-pub use service::Agent;
+pub use service::{Agent, LastReload};

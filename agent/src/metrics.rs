@@ -118,6 +118,11 @@ pub(crate) fn add(counter: &AtomicU64, n: u64) {
     counter.fetch_add(n, Relaxed);
 }
 
+/// A counter's or gauge's value.
+pub(crate) fn get(value: &AtomicU64) -> u64 {
+    value.load(Relaxed)
+}
+
 /// Sets a gauge.
 pub(crate) fn set(gauge: &AtomicU64, n: u64) {
     gauge.store(n, Relaxed);

@@ -8,15 +8,13 @@ use md5::{Digest, Md5};
 use regex::Regex;
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_yaml_ng::Value;
-use sextant_model::{LabelsBuilder, is_valid_label_name};
+use sextant_model::{LabelsBuilder, anchored_regex, is_valid_label_name};
 
 use crate::{error::ConfigError, yaml::Section};
 
 const SEPARATOR: &str = ";";
 const REGEX: &str = "(.*)";
 const REPLACEMENT: &str = "$1";
-/// What stands around a rule's regular expression.
-const ANCHOR: (&str, &str) = ("^(?s:", ")$");
 
 /// What a rule does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,7 +161,7 @@ pub enum RelabelError {
     UnusedReplacement(Action),
     /// The regular expression is wrong.
     #[error("invalid regular expression: {0}")]
-    Regex(regex::Error),
+    Regex(String),
 }
 
 /// A rule as it is configured; `None` takes Prometheus' default.
@@ -208,8 +206,9 @@ impl RelabelConfig {
 pub struct RelabelRule {
     source_labels: Vec<String>,
     separator: String,
+    /// As it is configured: what is compiled is anchored and in another syntax.
+    pattern: String,
     regex: Regex,
-    is_default_regex: bool,
     modulus: u64,
     target_label: String,
     replacement: String,
@@ -226,11 +225,10 @@ impl RelabelRule {
     pub fn new(config: RelabelConfig, scheme: NameScheme) -> Result<Self, RelabelError> {
         let name = config.action.as_deref().unwrap_or("replace");
         let action = Action::from_name(name).ok_or_else(|| RelabelError::UnknownAction(name.to_owned()))?;
-        let regex = config.regex.as_deref().unwrap_or(REGEX);
+        let pattern = config.regex.unwrap_or_else(|| REGEX.into());
         let rule = Self {
-            // As in Prometheus, `.` matches a line feed and the whole value must match.
-            regex: Regex::new(&format!("{}{regex}{}", ANCHOR.0, ANCHOR.1)).map_err(RelabelError::Regex)?,
-            is_default_regex: regex == REGEX,
+            regex: anchored_regex(&pattern).map_err(RelabelError::Regex)?,
+            pattern,
             separator: config.separator.unwrap_or_else(|| SEPARATOR.into()),
             replacement: config.replacement.unwrap_or_else(|| REPLACEMENT.into()),
             source_labels: config.source_labels,
@@ -272,7 +270,7 @@ impl RelabelRule {
                 Err(RelabelError::InvalidReplacement { action, replacement: self.replacement.clone() })
             }
             KeepEqual | DropEqual
-                if !(self.is_default_regex
+                if !(self.pattern == REGEX
                     && self.modulus == 0
                     && default_separator
                     && default_replacement) =>
@@ -355,9 +353,7 @@ impl Serialize for RelabelRule {
         if !self.source_labels.is_empty() {
             map.serialize_entry("source_labels", &self.source_labels)?;
         }
-        let pattern = self.regex.as_str();
-        let pattern = pattern.strip_prefix(ANCHOR.0).and_then(|p| p.strip_suffix(ANCHOR.1));
-        map.serialize_entry("regex", pattern.unwrap_or_default())?;
+        map.serialize_entry("regex", &self.pattern)?;
         if self.modulus != 0 {
             map.serialize_entry("modulus", &self.modulus)?;
         }

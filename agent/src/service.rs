@@ -2,8 +2,9 @@
 
 use std::{
     collections::HashMap,
+    path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use serde::Serialize;
@@ -21,7 +22,7 @@ use crate::{
     config::AgentConfig,
     error::AgentError,
     host::{Collection, HostMetrics, host_name},
-    metrics::{AgentMetrics, add, set},
+    metrics::{AgentMetrics, add, get, set},
     queue::WriteQueue,
     scrape::{
         Registry, RelabelSteps, RelabelStepsError, ScrapeConfigs, ScrapeFile, ScrapePool, TargetReport,
@@ -38,8 +39,17 @@ const LOOK_MIN: Duration = Duration::from_millis(10);
 /// Types and help texts that did not change are written again after this many rounds, for a backend that lost them.
 const METADATA_ROUNDS: u64 = 40;
 
-/// A scrape configuration, and whoever waits for what becomes of it.
-type Reload = (ScrapeConfigs, oneshot::Sender<Result<(), AgentError>>);
+/// A scrape configuration (`None`: what the file says now), and whoever waits for what becomes of it.
+type Reload = (Option<ScrapeConfigs>, oneshot::Sender<Result<(), AgentError>>);
+
+/// How the last scrape configuration was taken: by its poll, by a reload or at the start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LastReload {
+    /// Whether it is in force; false where it was refused, and what was in force before still is.
+    pub successful: bool,
+    /// When one was taken last, to the second; `None` before the first.
+    pub taken: Option<SystemTime>,
+}
 
 /// Collects, scrapes and writes.
 pub struct Agent {
@@ -93,22 +103,30 @@ impl Agent {
 
     /// Scrapes these targets from now on, and ends the series of those that are not among them. An error changes
     /// nothing. Waits until the agent runs; once it has ended this is an error.
-    pub async fn reload(&self, scrapes: ScrapeConfigs) -> Result<(), AgentError> {
+    pub async fn set_scrapes(&self, scrapes: ScrapeConfigs) -> Result<(), AgentError> {
+        self.ask(Some(scrapes)).await
+    }
+
+    /// Reads `scrape_config_file` now, whether or not it has changed, and scrapes what it says from now on: Prometheus'
+    /// `POST /-/reload`. An error changes nothing; [`AgentError::NoConfigFile`] where no file is looked at. Waits until the
+    /// agent runs; once it has ended this is an error.
+    pub async fn reload(&self) -> Result<(), AgentError> {
+        self.ask(None).await
+    }
+
+    async fn ask(&self, scrapes: Option<ScrapeConfigs>) -> Result<(), AgentError> {
         let (answer, result) = oneshot::channel();
         self.reload.send((scrapes, answer)).await.map_err(|_| AgentError::NotRunning)?;
         result.await.map_err(|_| AgentError::NotRunning)?
     }
 
-    /// Reads `scrape_config_file` now, whether or not it has changed, and scrapes what it says from now on. An error
-    /// changes nothing.
-    pub async fn reload_file(&self) -> Result<(), AgentError> {
-        let path = self.config.scrape_config_file.as_ref().ok_or(AgentError::NoConfigFile)?;
-        match ScrapeConfigs::from_file(path) {
-            Ok(scrapes) => self.reload(scrapes).await,
-            Err(error) => {
-                self.refused(&error);
-                Err(error)
-            }
+    /// How the last scrape configuration was taken: `reloadConfigSuccess` and `lastConfigTime` of Prometheus'
+    /// `GET /api/v1/status/runtimeinfo`.
+    pub fn last_reload(&self) -> LastReload {
+        let seconds = get(&self.metrics.config_reload_success_seconds);
+        LastReload {
+            successful: get(&self.metrics.config_reload_successful) == 1,
+            taken: (seconds > 0).then(|| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)),
         }
     }
 
@@ -236,8 +254,13 @@ impl Agent {
             tokio::select! {
                 () = async { drop(stop.wait_for(|s| *s).await) } => break,
                 Some((scrapes, answer)) = reloads.recv() => {
+                    let result = match (scrapes, file.as_mut()) {
+                        (Some(scrapes), _) => self.apply(&mut pool, scrapes).await,
+                        (None, Some(file)) => self.take(file.read().await, file.path(), &mut pool).await,
+                        (None, None) => Err(AgentError::NoConfigFile),
+                    };
                     // Whoever asked may have gone away.
-                    let _ = answer.send(self.apply(&mut pool, scrapes).await);
+                    let _ = answer.send(result);
                 }
                 _ = looks.tick(), if file.is_some() => {
                     if let Some(file) = file.as_mut() {
@@ -253,17 +276,23 @@ impl Agent {
 
     /// Takes what the file says where it has changed.
     async fn look(&self, file: &mut ScrapeFile, pool: &mut ScrapePool) {
-        let Some(found) = file.look().await else { return };
-        let applied = match found {
-            Ok(scrapes) => self.apply(pool, scrapes).await.is_ok(),
-            Err(error) => {
-                self.refused(&error);
-                false
-            }
-        };
-        if applied {
-            tracing::info!(path = %file.path().display(), "a new scrape configuration is in force");
+        if let Some(found) = file.look().await {
+            // An error is in the log and in the metrics.
+            let _ = self.take(found, file.path(), pool).await;
         }
+    }
+
+    /// Takes what a file says.
+    async fn take(
+        &self,
+        found: Result<ScrapeConfigs, AgentError>,
+        path: &Path,
+        pool: &mut ScrapePool,
+    ) -> Result<(), AgentError> {
+        let scrapes = found.inspect_err(|e| self.refused(e))?;
+        self.apply(pool, scrapes).await?;
+        tracing::info!(path = %path.display(), "a new scrape configuration is in force");
+        Ok(())
     }
 
     async fn apply(&self, pool: &mut ScrapePool, scrapes: ScrapeConfigs) -> Result<(), AgentError> {

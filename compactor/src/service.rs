@@ -8,11 +8,15 @@ use std::{
 use sextant_model::TenantId;
 use sextant_proto::LimitsHandle;
 use sextant_storage::{
-    Compaction, CompactionOptions, Manifests, ObjectStore, Result, apply_job, clean_tenant, plan,
+    Compaction, CompactionJob, CompactionOptions, Manifest, Manifests, ObjectStore, Result, StorageError,
+    apply_job, clean_tenant, plan, plan_deletions,
 };
 use tokio::sync::{Mutex, watch};
 
 use crate::{config::CompactorConfig, metrics::CompactorMetrics};
+
+/// Jobs that may be overtaken by other changes in one go.
+const STALE_MAX: usize = 4;
 
 /// Merges and cleans up.
 pub struct Compactor {
@@ -67,7 +71,27 @@ impl Compactor {
         self.merge(tenant, &CompactionOptions { force: true, ..self.options(tenant) }).await
     }
 
+    /// Writes every block of a tenant again that has deleted rows, without them.
+    pub async fn clean_tombstones(&self, tenant: &TenantId) -> Result<()> {
+        let _pass = self.pass.lock().await;
+        let options = self.options(tenant);
+        self.work(tenant, &options, plan_deletions).await?;
+        self.manifests.commit(tenant, |m| Ok(m.without_done_tombstones(now_ms()))).await?;
+        Ok(())
+    }
+
     async fn merge(&self, tenant: &TenantId, options: &CompactionOptions) -> Result<()> {
+        self.work(tenant, options, plan).await
+    }
+
+    /// Does jobs until there are none.
+    async fn work(
+        &self,
+        tenant: &TenantId,
+        options: &CompactionOptions,
+        plan: impl Fn(&Manifest, i64, &CompactionOptions) -> Vec<CompactionJob>,
+    ) -> Result<()> {
+        let mut stale = 0;
         loop {
             let manifest = self.manifests.refresh(tenant).await?;
             let jobs = plan(&manifest, now_ms(), options);
@@ -75,8 +99,15 @@ impl Compactor {
                 return Ok(());
             }
             for job in &jobs {
-                apply_job(&self.compaction, tenant, job, options).await?;
-                self.metrics.jobs.fetch_add(1, Ordering::Relaxed);
+                match apply_job(&self.compaction, tenant, job, options).await {
+                    Ok(_) => self.metrics.jobs.fetch_add(1, Ordering::Relaxed),
+                    // A deletion came in between, or another compactor was faster: the next plan knows.
+                    Err(StorageError::Stale { .. }) if stale < STALE_MAX => {
+                        stale += 1;
+                        break;
+                    }
+                    Err(e) => return Err(e),
+                };
             }
         }
     }

@@ -1,7 +1,9 @@
 //! Metadata of metric families: where it goes, and what need not be sent again.
 //!
 //! Remote write 2.0 repeats the metadata with every series of every request. A tenant's memory holds a hash of what a
-//! shard has taken in its present epoch; a shard that begins a new epoch is told again.
+//! shard has taken in its present epoch; a shard that begins a new epoch is told again. Targets may describe a family
+//! differently: each description is sent, all of a family to one shard, which keeps the newest
+//! [`sextant_model::DESCRIPTIONS_MAX`].
 
 use hashbrown::HashMap;
 use parking_lot::RwLock;
@@ -103,5 +105,18 @@ mod tests {
         assert_eq!(rows.metadata[0].family, "h");
         assert_eq!(push_all(&mut rows, 1), 0);
         assert_eq!(push_all(&mut rows, 2), 1);
+    }
+
+    #[test]
+    fn each_description_of_a_family_is_sent_once_to_one_shard() {
+        let memory = MetadataMemory::default();
+        let mut rows = Rows::default();
+        for (help, unit) in [("a", ""), ("b", ""), ("a", ""), ("a", "s"), ("b", "")] {
+            let content = (MetricType::Gauge, help.as_bytes(), unit.as_bytes());
+            push(&memory, "t", &[1; 16], b"m", content, &mut rows);
+        }
+        let sent: Vec<_> = rows.metadata.iter().map(|m| (&*m.metadata.help, &*m.metadata.unit)).collect();
+        assert_eq!(sent, [("a", ""), ("b", ""), ("a", "s")]);
+        assert!(rows.metadata.iter().all(|m| m.family == "m" && m.shard == rows.metadata[0].shard));
     }
 }

@@ -29,7 +29,7 @@ use sextant_proto::{
     fault::{self, InjectedFault},
 };
 use sextant_storage::{
-    BlockFiles, BlockOptions, LogRange, Manifests, StorageError, upload_block, write_block,
+    BlockFiles, BlockOptions, LogRange, Manifests, StorageError, TombstoneId, upload_block, write_block,
 };
 use tokio::sync::{Semaphore, watch};
 
@@ -177,7 +177,7 @@ impl Flusher {
         let Some(end) = generation.end() else { return Ok(()) };
         let mut failed = None;
         for tenant in generation.tenants() {
-            match self.flush_tenant(shard, generation, end, &tenant).await.map_err(|e| e.of(shard, &tenant)) {
+            match self.flush_tenant(shard, end, &tenant).await.map_err(|e| e.of(shard, &tenant)) {
                 Ok(()) => {}
                 // What is wrong with one tenant's objects holds up no other; the generation is kept for the next try.
                 Err(error @ FlushError::Storage { .. }) => {
@@ -199,21 +199,28 @@ impl Flusher {
     async fn flush_tenant(
         &self,
         shard: &Shard,
-        generation: &Generation,
         end: u64,
         tenant: &Arc<TenantHead>,
     ) -> Result<(), TenantError> {
         let newest = self.manifests.refresh(tenant.id()).await?;
-        let (covered, position) = (newest.covered(shard.id), shard.head().position());
-        if covered > position {
+        let (known, position) = (newest.known_position(shard.id), shard.head().position());
+        let covered = newest.covered(shard.id);
+        if known > position {
+            let covered = known;
             let (shard, tenant) = (shard.id.0, tenant.id().to_string());
             return Err(FlushError::LogSetBack { shard, tenant, covered, position }.into());
         }
         if covered >= end {
             return Ok(());
         }
-        let Some(mut files) = self.write(tenant).await? else { return Ok(()) };
-        files.meta.log = vec![LogRange { shard: shard.id.0, from: generation.start() + 1, to: end }];
+        let applied = tenant.deletions().into_iter().map(|id| TombstoneId(id.into())).collect();
+        let Some(mut files) = self.write(tenant).await? else {
+            // All was refused or deleted. Readers must still know that nothing is missing.
+            self.manifests.commit(tenant.id(), |m| m.with_flush(shard.id, end, &[])).await?;
+            return Ok(());
+        };
+        files.meta.log = vec![LogRange { shard: shard.id.0, from: tenant.first(), to: end }];
+        files.meta.applied = applied;
         upload_block(self.manifests.store(), tenant.id(), &files).await?;
         hit("flush.after_upload").await?;
         let meta = [files.meta.clone()];

@@ -12,6 +12,8 @@
 //!   in the order of the log, across generations too.
 //! - Readers hold locks for short slices and decode outside them.
 //!
+//! - A deletion concerns the generations before it; see `delete`.
+//!
 //! Format: [`Command`] in the log; `column`, `chunk`, `group` and `side` for samples in memory; `carry` for the checkpoint.
 //!
 //! Recovery: a checkpoint at the position of a seal holds what outlives a generation ([`Head::restore`]); the entries after
@@ -24,6 +26,7 @@ mod carry;
 mod chunk;
 mod column;
 mod command;
+mod delete;
 mod exemplars;
 mod flush;
 mod generation;
@@ -31,6 +34,7 @@ mod group;
 mod histograms;
 mod matching;
 mod merge;
+mod order;
 mod postings;
 mod read;
 mod recent;
@@ -55,13 +59,14 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 use sextant_model::TenantId;
-use sextant_proto::{AppendOutcome, ShardError, WriteBatchView};
+use sextant_proto::{AppendOutcome, DeleteOutcome, ShardError, WriteBatchView};
 
 use append::AppendBuf;
 use carry::Carry;
 
 pub use carry::CarryError;
 pub use command::Command;
+pub use delete::{decode_delete, encode_delete};
 pub use flush::{TenantFlush, block_order};
 pub use generation::Generation;
 pub use tenant::TenantHead;
@@ -78,6 +83,8 @@ pub enum Applied {
         /// Epoch that begins.
         epoch: u64,
     },
+    /// Where a deletion was applied.
+    Deleted(Result<DeleteOutcome, ShardError>),
     /// Generations up to a position were released.
     Flushed,
     /// Positions begin behind the one given.
@@ -155,7 +162,7 @@ impl Head {
         let position = self.base.load(Ordering::Acquire).saturating_add(index);
         self.position.store(position, Ordering::Release);
         match Command::decode(payload) {
-            Some(Command::Write(batch)) => Applied::Written(self.write(batch)),
+            Some(Command::Write(batch)) => Applied::Written(self.write(batch, position)),
             Some(Command::Seal) => self.seal(position, index),
             Some(Command::Flushed(covered)) => {
                 self.release(covered);
@@ -166,6 +173,7 @@ impl Head {
                 self.position.store(base.saturating_add(index), Ordering::Release);
                 Applied::Begun
             }
+            Some(Command::Delete(body)) => self.delete(position, index, body),
             None => Applied::Unknown,
         }
     }
@@ -175,7 +183,7 @@ impl Head {
         self.position.load(Ordering::Acquire)
     }
 
-    fn write(&self, batch: &[u8]) -> Result<AppendOutcome, ShardError> {
+    fn write(&self, batch: &[u8], position: u64) -> Result<AppendOutcome, ShardError> {
         let batch = WriteBatchView::parse(batch).map_err(|e| ShardError::Malformed(e.to_string()))?;
         let header = &batch.header;
         let mut writer = self.writer.lock();
@@ -183,10 +191,16 @@ impl Head {
         let active = self.active();
         let epoch = active.epoch();
         let tenant = active.tenant(header.tenant);
-        if carry.recent.contains(header.write_id) {
+        let write_id = {
             let rows = tenant.as_ref().map(|t| t.rows.read());
-            return Ok(append::answer_duplicate(&batch, rows.as_deref(), epoch));
-        }
+            let increments =
+                || append::has_increments(&batch, rows.as_deref().filter(|_| header.epoch == epoch));
+            let write_id = carry.write_id(header.tenant, header.write_id, increments);
+            if carry.recent.contains(write_id) {
+                return Ok(append::answer_duplicate(&batch, rows.as_deref(), epoch));
+            }
+            write_id
+        };
         if header.epoch != epoch && append::uses_refs(&batch) {
             return Err(ShardError::StaleEpoch { current: epoch });
         }
@@ -195,7 +209,7 @@ impl Head {
             Some(t) => t,
             None => {
                 let id = TenantId::new(header.tenant).map_err(|e| ShardError::Malformed(e.to_string()))?;
-                active.add_tenant(id)
+                active.add_tenant(id, position)
             }
         };
         let mut rows = tenant.rows.write();
@@ -208,7 +222,7 @@ impl Head {
         let items = (batch.value_count() + batch.histograms.len() + batch.exemplars.len()) as u64;
         let refused: u64 = outcome.refused.iter().map(|r| u64::from(r.samples)).sum();
         if items == 0 || refused < items {
-            carry.recent.insert(header.write_id, header.now_ms);
+            carry.recent.insert(write_id, header.now_ms);
         }
         Ok(outcome)
     }

@@ -8,6 +8,7 @@
 //! Ingester::open(IngesterConfig, store, manifests) -> Arc<Ingester>      impl sextant_proto::ShardClient
 //!     .flush_now()    seal, write, commit everything there is            .shutdown()
 //!     .metrics() / .render_metrics(&mut String)
+//! delete_series(shards, manifests, &SeriesDeletion)    in all heads and blocks
 //! head::Head          the state machine alone: apply, restore, select …; no I/O, no tokio
 //! ```
 
@@ -15,6 +16,7 @@
 
 mod block;
 mod config;
+mod delete;
 mod error;
 mod flush;
 pub mod head;
@@ -24,6 +26,7 @@ mod service;
 mod shard;
 
 pub use config::IngesterConfig;
+pub use delete::{DeleteError, SeriesDeletion, delete_series};
 pub use error::{FlushError, OpenError};
 pub use machine::ShardStateMachine;
 pub use metrics::IngesterMetrics;

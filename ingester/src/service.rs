@@ -11,8 +11,8 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use sextant_model::{Labels, SeriesSet, TenantId};
 use sextant_proto::{
-    AppendOutcome, ExemplarSeries, HeadSelection, MetadataEntry, SelectRequest, ShardClient, ShardError,
-    ShardId, ShardStats,
+    AppendOutcome, DeleteOutcome, DeleteRequest, ExemplarSeries, HeadSelection, MetadataEntry, SelectRequest,
+    ShardClient, ShardError, ShardId, ShardStats,
 };
 use sextant_replication::{LogStore, NodeId, StoreOptions};
 use sextant_storage::{Manifests, ObjectStore};
@@ -25,7 +25,7 @@ use crate::{
     FlushError, IngesterConfig, IngesterMetrics, OpenError,
     error::refused,
     flush::Flusher,
-    head::{Applied, Command, Head},
+    head::{Applied, Command, Head, encode_delete},
     metrics::add,
     shard::{Shard, begin_positions, check_shard_count},
 };
@@ -241,6 +241,20 @@ impl ShardClient for Ingester {
             Err(e) => self.metrics.failed(e),
         }
         done
+    }
+
+    async fn delete(&self, shard: ShardId, request: DeleteRequest) -> Result<DeleteOutcome, ShardError> {
+        let shard = self.shard(shard)?;
+        let _no_flush = shard.flushing.lock().await;
+        let entry = Command::Delete(&encode_delete(&request)).encode();
+        match shard.group.propose_alone(entry).await.map_err(refused)? {
+            Applied::Deleted(outcome) => {
+                // The manifest will name the position: in relaxed mode too, other rows must not get it after a crash.
+                self.log.sync().await.map_err(|e| ShardError::Unavailable(e.to_string()))?;
+                outcome
+            }
+            other => Err(ShardError::Unavailable(format!("the log answered {other:?}"))),
+        }
     }
 
     async fn select(&self, shard: ShardId, request: SelectRequest) -> Result<SeriesSet, ShardError> {

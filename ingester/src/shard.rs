@@ -22,7 +22,7 @@ use crate::{
 pub(crate) struct Shard {
     pub(crate) id: ShardId,
     pub(crate) group: Group<ShardStateMachine>,
-    /// One flush at a time.
+    /// One flush at a time, and none while a deletion is written: see [`crate::delete_series`].
     pub(crate) flushing: Mutex<()>,
     /// Wakes the flush task before its time.
     pub(crate) wake: Notify,
@@ -65,7 +65,7 @@ pub(crate) async fn begin_positions(shard: &Shard, manifests: &Manifests) -> Res
     }
     let mut covered = 0;
     for tenant in manifests.tenants().await? {
-        covered = manifests.refresh(&tenant).await?.covered(shard.id).max(covered);
+        covered = manifests.refresh(&tenant).await?.known_position(shard.id).max(covered);
     }
     shard.group.propose_alone(Command::Begin(covered).encode()).await?;
     Ok(())

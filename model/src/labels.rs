@@ -3,8 +3,9 @@
 //! Encoding: for each label, in order of name: varint length of the name, the name, varint length of the value, the
 //! value. Names are unique, no value is empty. Equal sets have equal bytes, so identity is a comparison of bytes.
 
-use std::{cmp::Ordering, fmt, sync::Arc};
+use std::{cmp::Ordering, fmt};
 
+use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_128;
 
 /// The label that holds the metric name.
@@ -14,9 +15,10 @@ pub const METRIC_NAME: &str = "__name__";
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct SeriesId(pub u128);
 
-/// An immutable canonical label set; cloning is cheap.
+/// An immutable canonical label set; cloning is cheap. Its bytes may be a slice of a larger piece of memory, which lives as
+/// long as one of its sets does.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Labels(Arc<[u8]>);
+pub struct Labels(Bytes);
 
 /// Why bytes or pairs are not a label set.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -35,7 +37,7 @@ pub enum LabelError {
 impl Labels {
     /// The empty set.
     pub fn empty() -> Self {
-        Self(Arc::from([]))
+        Self(Bytes::new())
     }
 
     /// A set of the given pairs. Labels with an empty value are left out, as Prometheus does; a name that occurs
@@ -63,30 +65,25 @@ impl Labels {
 
     /// Takes bytes in the canonical encoding, after checking every rule of it.
     pub fn from_canonical_bytes(bytes: &[u8]) -> Result<Self, LabelError> {
-        let mut rest = bytes;
-        let mut last: Option<&str> = None;
-        while !rest.is_empty() {
-            let name = take(&mut rest)?;
-            let value = take(&mut rest)?;
-            if name.is_empty() {
-                return Err(LabelError::EmptyName(value.to_owned()));
-            }
-            if value.is_empty() {
-                return Err(LabelError::Malformed("empty value"));
-            }
-            match last.map(|l| l.cmp(name)) {
-                Some(Ordering::Equal) => return Err(LabelError::Duplicate(name.to_owned())),
-                Some(Ordering::Greater) => return Err(LabelError::Malformed("names out of order")),
-                _ => last = Some(name),
-            }
-        }
-        Ok(Self(bytes.into()))
+        check(bytes)?;
+        Ok(Self(Bytes::copy_from_slice(bytes)))
+    }
+
+    /// The same without a copy.
+    pub fn from_canonical(bytes: Bytes) -> Result<Self, LabelError> {
+        check(&bytes)?;
+        Ok(Self(bytes))
     }
 
     /// Takes bytes that this crate encoded before (head arenas, cached blocks), without checking them again. Bytes
     /// that are not canonical give wrong answers later, never undefined behaviour.
     pub fn from_trusted_bytes(bytes: &[u8]) -> Self {
-        Self(bytes.into())
+        Self(Bytes::copy_from_slice(bytes))
+    }
+
+    /// The same without a copy.
+    pub fn from_trusted(bytes: Bytes) -> Self {
+        Self(bytes)
     }
 
     /// The canonical encoding.
@@ -139,6 +136,28 @@ impl Labels {
     pub fn to_builder(&self) -> LabelsBuilder {
         LabelsBuilder { pairs: self.iter().map(|(n, v)| (n.to_owned(), v.to_owned())).collect() }
     }
+}
+
+/// Checks every rule of the canonical encoding.
+fn check(bytes: &[u8]) -> Result<(), LabelError> {
+    let mut rest = bytes;
+    let mut last: Option<&str> = None;
+    while !rest.is_empty() {
+        let name = take(&mut rest)?;
+        let value = take(&mut rest)?;
+        if name.is_empty() {
+            return Err(LabelError::EmptyName(value.to_owned()));
+        }
+        if value.is_empty() {
+            return Err(LabelError::Malformed("empty value"));
+        }
+        match last.map(|l| l.cmp(name)) {
+            Some(Ordering::Equal) => return Err(LabelError::Duplicate(name.to_owned())),
+            Some(Ordering::Greater) => return Err(LabelError::Malformed("names out of order")),
+            _ => last = Some(name),
+        }
+    }
+    Ok(())
 }
 
 impl Ord for Labels {

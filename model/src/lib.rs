@@ -5,6 +5,7 @@
 mod histogram;
 mod labels;
 mod matcher;
+mod metadata_table;
 mod names;
 mod re2;
 mod sample;
@@ -17,8 +18,9 @@ pub use histogram::{
     MAX_LIST_LENGTH, NanInfo, ResetHint, Side, Span, almost_equal, bucket_bound, bucket_fraction,
     bucket_quantile, counts_to_deltas, deltas_to_counts, is_exponential_schema, kahan_inc,
 };
-pub use labels::{LabelError, Labels, LabelsBuilder, METRIC_NAME, SeriesId};
+pub use labels::{LabelError, LabelIter, Labels, LabelsBuilder, METRIC_NAME, SeriesId};
 pub use matcher::{MatchOp, Matcher, MatcherError, is_valid_label_name, is_valid_legacy_metric_name};
+pub use metadata_table::{DESCRIPTIONS_MAX, MetadataTable};
 pub use names::{EscapingScheme, escape_name, unescape_name};
 pub use re2::anchored_regex;
 pub use sample::{

@@ -57,6 +57,13 @@ enum Compiled {
     /// The expression is an alternation of these literals, in order, so that postings can be looked up instead of
     /// scanned.
     Literals(Vec<String>),
+    /// `prefix.*suffix`, `prefix.+suffix`: what most dashboards ask, and compiling it costs more than asking.
+    Affix {
+        prefix: String,
+        suffix: String,
+        /// Bytes that must be between them: 0 or 1, as any character has at least one.
+        between: usize,
+    },
     Regex(Regex),
 }
 
@@ -67,14 +74,14 @@ impl Matcher {
         let compiled = match op {
             MatchOp::Equal | MatchOp::NotEqual => None,
             MatchOp::Regex | MatchOp::NotRegex => {
-                let compiled = match literal_alternation(&value) {
-                    Some(literals) => Compiled::Literals(literals),
+                let simple = literal_alternation(&value).map(Compiled::Literals).or_else(|| affix(&value));
+                Some(match simple {
+                    Some(simple) => simple,
                     None => Compiled::Regex(
                         anchored_regex(&value)
                             .map_err(|reason| MatcherError { pattern: value.clone(), reason })?,
                     ),
-                };
-                Some(compiled)
+                })
             }
         };
         Ok(Self { name, op, value, compiled })
@@ -121,9 +128,38 @@ impl Compiled {
     fn is_match(&self, value: &str) -> bool {
         match self {
             Self::Literals(literals) => literals.binary_search_by(|l| l.as_str().cmp(value)).is_ok(),
+            Self::Affix { prefix, suffix, between } => {
+                value.len() >= prefix.len() + between + suffix.len()
+                    && value.starts_with(prefix.as_str())
+                    && value.ends_with(suffix.as_str())
+            }
             Self::Regex(regex) => regex.is_match(value),
         }
     }
+}
+
+fn affix(pattern: &str) -> Option<Compiled> {
+    let (mut before, mut after, mut between) = (String::new(), String::new(), None);
+    let mut chars = pattern.chars();
+    while let Some(c) = chars.next() {
+        let literal = match c {
+            '.' if between.is_none() => {
+                between = Some(match chars.next()? {
+                    '*' => 0,
+                    '+' => 1,
+                    _ => return None,
+                });
+                continue;
+            }
+            // Punctuation stands for itself; letters and digits would be a class or a reference.
+            '\\' => chars.next().filter(char::is_ascii_punctuation)?,
+            '.' | '+' | '*' | '?' | '(' | ')' | '[' | ']' | '{' | '}' | '^' | '$' | '|' => return None,
+            plain => plain,
+        };
+        let side = if between.is_none() { &mut before } else { &mut after };
+        side.push(literal);
+    }
+    Some(Compiled::Affix { prefix: before, suffix: after, between: between? })
 }
 
 fn literal_alternation(pattern: &str) -> Option<Vec<String>> {
@@ -194,5 +230,31 @@ mod tests {
         let m = Matcher::new("a", MatchOp::NotRegex, "x|").unwrap();
         assert!(!m.matches_empty() && m.matches("z"));
         assert!(Matcher::new("a", MatchOp::Regex, "(").is_err());
+    }
+
+    #[test]
+    fn affixes_match_as_the_expression_does() {
+        let patterns = [
+            ".*", ".+", "a.*", "a.+", ".*b", ".+b", "a.*b", "ab.+ba", r"a\.b.*", r"\..+\|", "é.+", "a.*ab",
+            "a-b_c/.*",
+        ];
+        let values = [
+            "", "a", "b", "ab", "aab", "ab\nba", "abba", "aba", "a.b", "a.bc", "a\n", "é", "éé", "aé", ".x|",
+            ".|", "axb", "a-b_c/", "a-b_c/1", "ba",
+        ];
+        for pattern in patterns {
+            let m = Matcher::new("a", MatchOp::Regex, pattern).unwrap();
+            assert!(matches!(m.compiled, Some(Compiled::Affix { .. })), "{pattern}");
+            let regex = anchored_regex(pattern).unwrap();
+            for value in values {
+                assert_eq!(m.matches(value), regex.is_match(value), "{pattern} {value:?}");
+            }
+        }
+        for pattern in ["a.*?", "a.*+", "a.", "a.*b.*", "a.{2}", r"a.*\d", "a.*|b", "(a.*)", "a?.*", r"a.*\"]
+        {
+            let m = Matcher::new("a", MatchOp::Regex, pattern);
+            let general = m.as_ref().map_or(true, |m| matches!(m.compiled, Some(Compiled::Regex(_))));
+            assert!(general, "{pattern}");
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Many series, columnar: the form in which samples travel from a head or a block to the query operators.
 
-use crate::{HistogramSample, Labels};
+use crate::{HistogramSample, Labels, ResetHint};
 
 /// The samples of one series, in order of time. A timestamp occurs once over both kinds.
 #[derive(Clone, Debug, Default)]
@@ -33,6 +33,36 @@ impl SeriesBuf {
     pub fn is_empty(&self) -> bool {
         self.t.is_empty() && self.h.is_empty()
     }
+
+    /// Drops the samples within any of the ranges (both ends inclusive, in any order, they may overlap). A histogram that
+    /// follows a dropped one no longer knows whether its counter was reset since the one before it.
+    pub fn remove(&mut self, ranges: &[(i64, i64)]) {
+        let gone = |t: i64| ranges.iter().any(|r| r.0 <= t && t <= r.1);
+        if self.t.iter().any(|&t| gone(t)) {
+            let keep: Vec<bool> = self.t.iter().map(|&t| !gone(t)).collect();
+            retain(&mut self.t, &keep);
+            retain(&mut self.v, &keep);
+            if !self.start.is_empty() {
+                retain(&mut self.start, &keep);
+            }
+        }
+        let mut follows = false;
+        self.h.retain_mut(|h| {
+            if gone(h.t) {
+                follows = true;
+                return false;
+            }
+            if std::mem::take(&mut follows) && h.h.reset_hint != ResetHint::Gauge {
+                h.h.reset_hint = ResetHint::Unknown;
+            }
+            true
+        });
+    }
+}
+
+fn retain<T>(values: &mut Vec<T>, keep: &[bool]) {
+    let mut keep = keep.iter();
+    values.retain(|_| keep.next().is_none_or(|k| *k));
 }
 
 /// Series with their samples: offsets into contiguous buffers. Series are in order of their labels and unique;

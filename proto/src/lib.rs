@@ -16,8 +16,8 @@ mod write_batch;
 
 pub use limits::{LimitDuration, Limits, LimitsError, LimitsHandle, TenantLimits};
 pub use roles::{
-    AppendOutcome, ExemplarSeries, HeadSelection, MetadataEntry, Refusal, RefusalKind, SelectLimits,
-    SelectRequest, ShardClient, ShardError, ShardId, ShardStats, WriteSink,
+    AppendOutcome, DeleteOutcome, DeleteRequest, ExemplarSeries, HeadSelection, MetadataEntry, Refusal,
+    RefusalKind, SelectLimits, SelectRequest, ShardClient, ShardError, ShardId, ShardStats, WriteSink,
 };
 pub use status::ErrorClass;
 pub use write::{RefusedSeries, SeriesWrite, Temporality, WriteError, WriteRequest, WriteSummary};

@@ -119,6 +119,33 @@ pub struct SelectRequest {
     pub limits: SelectLimits,
 }
 
+/// A deletion of a tenant's series within one shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeleteRequest {
+    /// Whose data.
+    pub tenant: TenantId,
+    /// Names the deletion on all shards and in the manifest; a repetition with the same id changes nothing.
+    pub id: u128,
+    /// When it was asked for, milliseconds since the epoch: ids are forgotten by these clocks.
+    pub now_ms: i64,
+    /// A series is deleted where all matchers of one of the selectors match.
+    pub selectors: Vec<Vec<Matcher>>,
+    /// First timestamp, inclusive, milliseconds.
+    pub start: i64,
+    /// Last timestamp, inclusive, milliseconds.
+    pub end: i64,
+}
+
+/// Where a deletion is in a shard's log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeleteOutcome {
+    /// Its log position: rows of entries up to it are deleted, later ones are not.
+    pub position: u64,
+    /// The end of the last generation before it that is in memory with rows of the tenant; 0 for none. Where the tenant's
+    /// manifest covers it, everything that the deletion concerns is in blocks.
+    pub pending: u64,
+}
+
 /// Exemplars of one series.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ExemplarSeries {
@@ -194,6 +221,13 @@ pub trait ShardClient: Send + Sync + 'static {
 
     /// Appends a batch made by [`crate::WriteBatchBuilder`]. Idempotent by write id. Returns when it is committed and applied.
     async fn append(&self, shard: ShardId, batch: Bytes) -> Result<AppendOutcome, ShardError>;
+
+    /// Deletes what was acknowledged before: samples of both kinds and exemplars. Returns when it is committed and applied.
+    /// What is in blocks already is the caller's to delete, by a tombstone in the manifest.
+    async fn delete(&self, shard: ShardId, request: DeleteRequest) -> Result<DeleteOutcome, ShardError> {
+        let _ = request;
+        Err(ShardError::Unavailable(format!("shard {} takes no deletions", shard.0)))
+    }
 
     /// The samples of matching series that have one in the range.
     async fn select(&self, shard: ShardId, request: SelectRequest) -> Result<SeriesSet, ShardError>;

@@ -407,35 +407,38 @@ pub(crate) fn put_varint(out: &mut Vec<u8>, mut n: u64) {
     out.push(n as u8);
 }
 
-fn put_zigzag(out: &mut Vec<u8>, n: i64) {
+/// Appends a zigzag varint.
+pub(crate) fn put_zigzag(out: &mut Vec<u8>, n: i64) {
     put_varint(out, ((n << 1) ^ (n >> 63)) as u64);
 }
 
-fn put_bytes(out: &mut Vec<u8>, b: &[u8]) {
+/// Appends a length and the bytes.
+pub(crate) fn put_bytes(out: &mut Vec<u8>, b: &[u8]) {
     put_varint(out, b.len() as u64);
     out.extend_from_slice(b);
 }
 
-struct Reader<'a>(&'a [u8]);
+/// Reads what the functions above write.
+pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Reader<'a> {
-    fn take(&mut self, n: usize) -> Result<&'a [u8], MalformedBatch> {
+    pub(crate) fn take(&mut self, n: usize) -> Result<&'a [u8], MalformedBatch> {
         let (head, tail) = self.0.split_at_checked(n).ok_or(MalformedBatch("cut short"))?;
         self.0 = tail;
         Ok(head)
     }
 
-    fn u8(&mut self) -> Result<u8, MalformedBatch> {
+    pub(crate) fn u8(&mut self) -> Result<u8, MalformedBatch> {
         Ok(self.take(1)?[0])
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], MalformedBatch> {
+    pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], MalformedBatch> {
         let mut out = [0; N];
         out.copy_from_slice(self.take(N)?);
         Ok(out)
     }
 
-    fn varint(&mut self) -> Result<u64, MalformedBatch> {
+    pub(crate) fn varint(&mut self) -> Result<u64, MalformedBatch> {
         let mut n = 0u64;
         for shift in (0..70).step_by(7) {
             let b = self.u8()?;
@@ -450,13 +453,13 @@ impl<'a> Reader<'a> {
         Err(MalformedBatch("varint too long"))
     }
 
-    fn zigzag(&mut self) -> Result<i64, MalformedBatch> {
+    pub(crate) fn zigzag(&mut self) -> Result<i64, MalformedBatch> {
         let n = self.varint()?;
         Ok((n >> 1) as i64 ^ -((n & 1) as i64))
     }
 
     /// A number of items of at least `min_size` bytes each, which the rest of the input can hold.
-    fn count(&mut self, min_size: usize) -> Result<usize, MalformedBatch> {
+    pub(crate) fn count(&mut self, min_size: usize) -> Result<usize, MalformedBatch> {
         let n = self.varint()?;
         if n > (self.0.len() / min_size) as u64 {
             return Err(MalformedBatch("count larger than the input"));
@@ -464,13 +467,13 @@ impl<'a> Reader<'a> {
         Ok(n as usize)
     }
 
-    fn bytes(&mut self) -> Result<&'a [u8], MalformedBatch> {
+    pub(crate) fn bytes(&mut self) -> Result<&'a [u8], MalformedBatch> {
         let n = self.varint()?;
         let n = usize::try_from(n).map_err(|_| MalformedBatch("cut short"))?;
         self.take(n)
     }
 
-    fn text(&mut self) -> Result<&'a str, MalformedBatch> {
+    pub(crate) fn text(&mut self) -> Result<&'a str, MalformedBatch> {
         std::str::from_utf8(self.bytes()?).map_err(|_| MalformedBatch("text is not UTF-8"))
     }
 }

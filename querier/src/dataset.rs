@@ -127,7 +127,7 @@ impl Dataset {
         let (heads, blocks) = futures::try_join!(heads, blocks)?;
         Ok(blocks
             .into_iter()
-            .map(Source::Block)
+            .map(|b| Source::Block(Box::new(b)))
             .chain(heads.into_iter().flatten().map(Source::Head))
             .collect())
     }
@@ -172,9 +172,10 @@ impl Dataset {
         let (store, tenant, cache, stats) =
             (self.source.store.clone(), view.tenant.clone(), self.source.cache.clone(), self.stats.clone());
         let seq = meta.priority();
+        let tombstones = view.manifest.tombstones_of(&meta);
         // Decoding is work for a core: a task of its own, so that several blocks use several.
         let task = tokio::spawn(async move {
-            let reader = BlockReader::open(store, &tenant, meta, cache).await?;
+            let reader = BlockReader::open(store, &tenant, meta, &tombstones, cache).await?;
             reader.select(&select, &stats).await
         });
         let set = AbortOnDrop(task).join().await?;
@@ -344,7 +345,8 @@ impl Dataset {
 
     async fn reader(&self, view: &TenantView, meta: Arc<BlockMeta>) -> Result<BlockReader, QueryError> {
         let (store, cache) = (self.source.store.clone(), self.source.cache.clone());
-        Ok(BlockReader::open(store, &view.tenant, meta, cache).await?)
+        let tombstones = view.manifest.tombstones_of(&meta);
+        Ok(BlockReader::open(store, &view.tenant, meta, &tombstones, cache).await?)
     }
 
     fn block_select(&self, matchers: &[Matcher], selection: &Selection) -> BlockSelect {

@@ -324,7 +324,7 @@ impl Querier {
         Ok((plan, state))
     }
 
-    /// The plan of a PromQL question as text; with `run`, with the rows of each operator.
+    /// The plan of a PromQL question as text; with `run`, with the rows and bytes of each operator.
     pub async fn explain(
         &self,
         tenants: &[TenantId],
@@ -338,7 +338,7 @@ impl Querier {
         let work = async move {
             let (plan, state) = this.plan(&tenants, &query, cancel, false).await?;
             let session = &this.inner.session;
-            if run { session.explain(&plan, &state).await } else { session.describe(&plan, &state).await }
+            if run { session.explain(&plan, &state).await } else { Ok(session.describe(&plan, &state)) }
         };
         self.bounded(Language::PromQl, self.inner.config.timeout, work).await
     }

@@ -1,56 +1,69 @@
-//! PromQL as DataFusion plans: operators of `sextant-promql-eval` as plan nodes whose batches are columns of series.
+//! PromQL as DataFusion plans: operators of `sextant-promql-eval` as execution plans whose batches are columns of series.
 //!
-//! `logical` makes a logical plan of an operator tree, `physical` its execution plan, `batch` is the form in which values travel,
-//! `state` is what the operators of one query share.
+//! `physical` makes an execution plan of an operator tree, `batch` is the form in which values travel, `state` is what the
+//! operators of one query share. There is no logical plan: `sextant-promql-eval` has decided everything that DataFusion's
+//! optimiser could, and making one took longer than answering a question about few series (`docs/adr/0004-promql-plans.md`).
 
 mod batch;
 mod hints;
-mod logical;
 mod physical;
 mod state;
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use datafusion::{
-    execution::{context::SessionState, session_state::SessionStateBuilder},
+    execution::TaskContext,
     physical_plan::{ExecutionPlan, displayable},
-    physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner},
-    prelude::SessionConfig,
+    prelude::SessionContext,
 };
-use sextant_promql_eval::{Plan, QueryResult, finish};
+use sextant_promql_eval::{Node, Plan, QueryResult, Select, finish};
+use tokio::task::JoinSet;
 
+use self::physical::{gather, physical_plan, values_of};
 pub use self::state::QueryState;
-use self::{
-    logical::logical_plan,
-    physical::{PromPlanner, gather, values_of},
-};
 use crate::error::QueryError;
 
 /// The session that PromQL plans are made and run in.
 #[derive(Clone)]
-pub struct PromSession(Arc<SessionState>);
+pub struct PromSession {
+    context: Arc<TaskContext>,
+    /// At most so many partitions has a plan.
+    partitions: usize,
+}
 
 impl PromSession {
     /// A session whose plans use so many partitions.
     pub fn new(partitions: usize) -> Self {
-        let config = SessionConfig::new().with_target_partitions(partitions.max(1));
-        // The operators bring their own partitioning; of DataFusion's optimiser only what keeps a plan valid is needed.
-        let state = SessionStateBuilder::new()
-            .with_config(config)
-            .with_optimizer_rules(Vec::new())
-            .with_physical_optimizer_rules(Vec::new())
-            .build();
-        Self(Arc::new(state))
+        Self { context: SessionContext::new().task_ctx(), partitions: partitions.max(1) }
     }
 
+    /// The plan for what the selectors find: where that is little, one partition, because a task more costs more than it
+    /// saves.
     async fn physical(
         &self,
         plan: &Plan,
         state: &Arc<QueryState>,
     ) -> Result<Arc<dyn ExecutionPlan>, QueryError> {
-        let logical = logical_plan(&plan.root, state)?;
-        let planner = DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(PromPlanner)]);
-        Ok(planner.create_physical_plan(&logical, self.0.as_ref()).await?)
+        let mut leaves = HashMap::new();
+        collect_leaves(&plan.root, state, &mut leaves);
+        let mut found = HashMap::with_capacity(leaves.len());
+        if leaves.len() == 1 {
+            for (id, select) in leaves {
+                found.insert(id, state.parts(&select, self.partitions).await?.len());
+            }
+        } else {
+            let mut tasks = JoinSet::<Result<(usize, usize), QueryError>>::new();
+            for (id, select) in leaves {
+                let (state, partitions) = (state.clone(), self.partitions);
+                tasks.spawn(async move { Ok((id, state.parts(&select, partitions).await?.len())) });
+            }
+            while let Some(done) = tasks.join_next().await {
+                let (id, parts) = done.map_err(|e| QueryError::Internal(e.to_string()))??;
+                found.insert(id, parts);
+            }
+        }
+        let partitions = |s: &Select| found.get(&s.id).map_or(self.partitions, |n| (*n).min(self.partitions));
+        Ok(physical_plan(&plan.root, state, &partitions))
     }
 
     /// Runs a plan.
@@ -65,7 +78,7 @@ impl PromSession {
         state: &Arc<QueryState>,
         physical: Arc<dyn ExecutionPlan>,
     ) -> Result<QueryResult, QueryError> {
-        let context = self.0.task_ctx();
+        let context = self.context.clone();
         let partitions = physical.properties().output_partitioning().partition_count();
         let streams = (0..partitions)
             .map(|p| values_of(&physical, &plan.root, state, p, &context))
@@ -74,7 +87,7 @@ impl PromSession {
         Ok(finish(plan, value, &state.context)?)
     }
 
-    /// The execution plan as text, with the rows of each operator where it has been run.
+    /// Runs a plan and shows it as text, with the rows and bytes that each operator gave.
     pub async fn explain(&self, plan: &Plan, state: &Arc<QueryState>) -> Result<String, QueryError> {
         let physical = self.physical(plan, state).await?;
         self.run_physical(plan, state, physical.clone()).await?;
@@ -84,8 +97,16 @@ impl PromSession {
     }
 
     /// The execution plan as text, without running it.
-    pub async fn describe(&self, plan: &Plan, state: &Arc<QueryState>) -> Result<String, QueryError> {
-        let physical = self.physical(plan, state).await?;
-        Ok(displayable(physical.as_ref()).indent(true).to_string())
+    pub fn describe(&self, plan: &Plan, state: &Arc<QueryState>) -> String {
+        let physical = physical_plan(&plan.root, state, &|_| self.partitions);
+        displayable(physical.as_ref()).indent(true).to_string()
     }
+}
+
+/// The selectors that are read in parts.
+fn collect_leaves(node: &Node, state: &QueryState, into: &mut HashMap<usize, Select>) {
+    if let Some(select) = node.as_select().filter(|s| !state.is_kept(s)) {
+        into.insert(select.id, select.clone());
+    }
+    node.children.iter().for_each(|c| collect_leaves(c, state, into));
 }

@@ -1,18 +1,19 @@
-//! Between openraft and the state machine: applies entries, remembers up to where, and stands in for snapshots.
+//! Between openraft and the state machine: applies entries, remembers up to where, and presents checkpoints as snapshots.
 //!
-//! Openraft purges its log only behind a snapshot. Here the state before a checkpoint is elsewhere (in blocks), so a
-//! checkpoint's position is reported as the snapshot, and its content is never sent: a member that lags behind the purged log
-//! cannot be brought up by this crate.
+//! Openraft purges its log only behind a snapshot, and sends one to a member that needs entries which are purged. Here the state
+//! before a checkpoint is elsewhere (in blocks), so the checkpoint file is the snapshot. A received one is on disk
+//! before it comes here ([`crate::group`]), because openraft purges the log without waiting for its installation.
 
 use std::{
     collections::VecDeque,
-    io::Cursor,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
 };
+
+use bytes::Bytes;
 
 use openraft::{
     AnyError, EntryPayload, OptionalSend, RaftSnapshotBuilder, Snapshot, SnapshotMeta, StorageIOError,
@@ -21,8 +22,8 @@ use openraft::{
 use parking_lot::Mutex;
 
 use crate::{
-    LogStore, Member, NodeId, StateMachine,
-    checkpoint::Position,
+    LogStore, Member, NodeId, RestoreError, StateMachine,
+    checkpoint::{self, Position},
     store::GroupLog,
     types::{Batch, Entry, LogId, Outputs, StorageError, StoredMembership, TypeConfig},
 };
@@ -30,6 +31,7 @@ use crate::{
 /// The state machine without its output type.
 pub(crate) trait Erased: Send + Sync + 'static {
     fn apply_batch(&self, index: u64, batch: &Batch) -> Outputs;
+    fn restore_checkpoint(&self, index: u64, app: &[u8]) -> Result<(), RestoreError>;
 }
 
 impl<S: StateMachine> Erased for S {
@@ -37,11 +39,18 @@ impl<S: StateMachine> Erased for S {
         let outputs: Vec<S::Output> = batch.0.iter().map(|payload| self.apply(index, payload)).collect();
         Outputs(Some(Box::new(outputs)))
     }
+
+    fn restore_checkpoint(&self, index: u64, app: &[u8]) -> Result<(), RestoreError> {
+        self.restore(index, app)
+    }
 }
 
 /// How far a group is applied; shared with its handle.
 pub(crate) struct Progress {
     last_applied: AtomicU64,
+    opened: tokio::time::Instant,
+    /// When an entry was last applied, in milliseconds since `opened`.
+    advanced_ms: AtomicU64,
     state: Mutex<ProgressState>,
 }
 
@@ -58,12 +67,38 @@ impl Progress {
         let membership = checkpoint.as_ref().map(|c| c.membership.clone()).unwrap_or_default();
         Self {
             last_applied: AtomicU64::new(last_applied.map_or(0, |l| l.index)),
+            opened: tokio::time::Instant::now(),
+            advanced_ms: AtomicU64::new(0),
             state: Mutex::new(ProgressState { last_applied, memberships: [membership].into(), checkpoint }),
         }
     }
 
     pub(crate) fn last_applied(&self) -> u64 {
         self.last_applied.load(Ordering::Acquire)
+    }
+
+    /// Time since the group was opened, or this was made, in milliseconds.
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.opened.elapsed().as_millis() as u64
+    }
+
+    /// When an entry was last applied, on the scale of [`Progress::now_ms`].
+    pub(crate) fn advanced_ms(&self) -> u64 {
+        self.advanced_ms.load(Ordering::Relaxed)
+    }
+
+    fn advance(&self, state: &mut ProgressState, log_id: LogId) {
+        state.last_applied = Some(log_id);
+        self.last_applied.store(log_id.index, Ordering::Release);
+        self.advanced_ms.store(self.now_ms(), Ordering::Relaxed);
+    }
+
+    /// The state was replaced by a checkpoint's.
+    fn reset(&self, position: Position) {
+        let mut state = self.state.lock();
+        state.memberships = [position.membership.clone()].into();
+        self.advance(&mut state, position.log_id);
+        state.checkpoint = Some(position);
     }
 
     /// The log id of the last checkpoint.
@@ -120,21 +155,29 @@ impl Applier {
                 applied.map_err(|_| ApplyPanic(entry.log_id))?
             }
         };
-        self.progress.state.lock().last_applied = Some(entry.log_id);
-        self.progress.last_applied.store(index, Ordering::Release);
+        self.progress.advance(&mut self.progress.state.lock(), entry.log_id);
         Ok(outputs)
     }
 
-    fn snapshot(&self) -> Option<Snapshot<TypeConfig>> {
-        let state = self.progress.state.lock();
-        let position = state.checkpoint.as_ref()?;
-        let meta = SnapshotMeta {
-            last_log_id: Some(position.log_id),
-            last_membership: position.membership.clone(),
-            snapshot_id: format!("checkpoint-{}", position.log_id.index),
-        };
-        Some(Snapshot { meta, snapshot: Box::default() })
+    /// Replaces the state by a checkpoint's that is on disk already.
+    fn restore(&self, file: &Bytes) -> Result<Position, String> {
+        let (position, app) = checkpoint::decode(file, self.group.id)?;
+        let index = position.log_id.index;
+        let restored = catch_unwind(AssertUnwindSafe(|| self.machine.restore_checkpoint(index, &app)));
+        restored.map_err(|_| "the state machine panicked".to_owned())?.map_err(|e| e.to_string())?;
+        (self.store.options().fault_hook)("checkpoint.after_restore").map_err(|e| e.to_string())?;
+        Ok(position)
     }
+}
+
+/// A checkpoint as openraft's snapshot.
+pub(crate) fn snapshot(position: &Position, file: Bytes) -> Snapshot<TypeConfig> {
+    let meta = SnapshotMeta {
+        last_log_id: Some(position.log_id),
+        last_membership: position.membership.clone(),
+        snapshot_id: format!("checkpoint-{}", position.log_id.index),
+    };
+    Snapshot { meta, snapshot: Box::new(file) }
 }
 
 impl RaftStateMachine<TypeConfig> for Applier {
@@ -160,28 +203,46 @@ impl RaftStateMachine<TypeConfig> for Applier {
         self.clone()
     }
 
-    async fn begin_receiving_snapshot(&mut self) -> Result<Box<Cursor<Vec<u8>>>, StorageError> {
+    async fn begin_receiving_snapshot(&mut self) -> Result<Box<Bytes>, StorageError> {
         Ok(Box::default())
     }
 
     async fn install_snapshot(
         &mut self,
         meta: &SnapshotMeta<NodeId, Member>,
-        _: Box<Cursor<Vec<u8>>>,
+        file: Box<Bytes>,
     ) -> Result<(), StorageError> {
-        let error = AnyError::error("checkpoints are not taken from other members");
-        Err(StorageIOError::write_snapshot(Some(meta.signature()), error).into())
+        let failed = |reason: String| {
+            let error = AnyError::error(format!("taking up the leader's checkpoint: {reason}"));
+            StorageError::from(StorageIOError::write_snapshot(Some(meta.signature()), error))
+        };
+        let applier = self.clone();
+        let restored = tokio::task::spawn_blocking(move || applier.restore(&file)).await;
+        let position = restored.map_err(|e| failed(e.to_string()))?.map_err(failed)?;
+        tracing::info!(
+            group = %self.group.id, index = position.log_id.index,
+            "lagged behind the purged log and took up the leader's checkpoint"
+        );
+        self.progress.reset(position);
+        self.store.applied(&self.group, self.progress.last_applied());
+        Ok(())
     }
 
+    /// Read from disk for every member that needs it: that is rare, and memory is not.
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot<TypeConfig>>, StorageError> {
-        Ok(self.snapshot())
+        let (store, group) = (self.store.clone(), self.group.id);
+        let read = tokio::task::spawn_blocking(move || checkpoint::read_file(store.dir(), group)).await;
+        let failed = |e: AnyError| StorageError::from(StorageIOError::read_snapshot(None, e));
+        let found = read.map_err(|e| failed(AnyError::new(&e)))?.map_err(|e| failed(AnyError::new(&e)))?;
+        Ok(found.map(|(position, _, file)| snapshot(&position, file)))
     }
 }
 
 impl RaftSnapshotBuilder<TypeConfig> for Applier {
-    /// Reports the last checkpoint, which is on disk already.
+    /// Reports the last checkpoint, which is on disk already; openraft looks at its position only.
     async fn build_snapshot(&mut self) -> Result<Snapshot<TypeConfig>, StorageError> {
-        self.snapshot().ok_or_else(|| {
+        let state = self.progress.state.lock();
+        state.checkpoint.as_ref().map(|position| snapshot(position, Bytes::new())).ok_or_else(|| {
             let error = AnyError::error("the group has no checkpoint");
             StorageIOError::write_snapshot(None, error).into()
         })

@@ -5,6 +5,8 @@
 //! * The file is replaced as a whole: written under another name, synced, renamed, the folder synced. Only then may the log be
 //!   purged up to its index.
 //! * A crash between the rename and the purge leaves entries below the index in the log. They are not applied again.
+//! * A checkpoint that came from the leader may lie beyond the end of the log, or in the place of an entry that was never
+//!   committed. Purging up to it then takes the whole log away (`GroupState::purge`).
 //!
 //! # Format
 //!
@@ -55,15 +57,19 @@ pub(crate) fn write(
     app: &[u8],
     hook: &FaultHook,
 ) -> io::Result<()> {
-    let to = path(dir, group);
-    let temporary = dir.join(format!("checkpoint-{group}.tmp"));
     let mut head = Vec::with_capacity(256);
     encode(group, position, &mut head);
     let crc = crc32c::crc32c_append(crc32c::crc32c(&head[HEAD_BYTES..]), app);
     head[12..16].copy_from_slice(&crc.to_le_bytes());
+    replace(dir, group, &[&head, app], hook)
+}
+
+/// Replaces the group's checkpoint file by these parts, durably and as a whole.
+pub(crate) fn replace(dir: &Path, group: GroupId, parts: &[&[u8]], hook: &FaultHook) -> io::Result<()> {
+    let to = path(dir, group);
+    let temporary = dir.join(format!("checkpoint-{group}.tmp"));
     let mut file = File::create(&temporary)?;
-    file.write_all(&head)?;
-    file.write_all(app)?;
+    parts.iter().try_for_each(|part| file.write_all(part))?;
     file.sync_all()?;
     hook("checkpoint.before_rename")?;
     fs::rename(&temporary, &to)?;
@@ -94,13 +100,21 @@ fn encode(group: GroupId, position: &Position, out: &mut Vec<u8>) {
 
 /// Reads the group's checkpoint; `None` when there is none.
 pub(crate) fn read(dir: &Path, group: GroupId) -> Result<Option<(Position, Bytes)>, OpenError> {
+    Ok(read_file(dir, group)?.map(|(position, app, _)| (position, app)))
+}
+
+/// Reads the group's checkpoint: position, the app's bytes, and the whole content of the file.
+pub(crate) fn read_file(dir: &Path, group: GroupId) -> Result<Option<(Position, Bytes, Bytes)>, OpenError> {
     let file = path(dir, group);
     let bytes = match fs::read(&file) {
         Ok(bytes) => Bytes::from(bytes),
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(OpenError::Checkpoint { file, reason: e.to_string() }),
     };
-    decode(&bytes, group).map(Some).map_err(|reason| OpenError::Checkpoint { file, reason })
+    match decode(&bytes, group) {
+        Ok((position, app)) => Ok(Some((position, app, bytes))),
+        Err(reason) => Err(OpenError::Checkpoint { file, reason }),
+    }
 }
 
 /// Decodes any bytes as a checkpoint, as they are and behind a head that fits; for fuzzing.

@@ -20,8 +20,9 @@ pub enum SyncMode {
 
 /// What a hook does at a named point of the write path: nothing, or fail it.
 ///
-/// The points are `log.write`, `log.sync`, `log.after_sync`, `log.recycle`, `log.allocate`, `checkpoint.before_rename` and
-/// `checkpoint.after_rename`. The hook runs on the thread that does the I/O, so it may also sleep or copy the folder.
+/// The points are `log.write`, `log.sync`, `log.after_sync`, `log.recycle`, `log.allocate`, `checkpoint.before_rename`,
+/// `checkpoint.after_rename` and, for a checkpoint received from the leader, `checkpoint.before_install` (it is on disk) and
+/// `checkpoint.after_restore` (the state machine has it). The hook runs on the thread that does the I/O, so it may also sleep or copy the folder.
 pub type FaultHook = Arc<dyn Fn(&'static str) -> io::Result<()> + Send + Sync>;
 
 /// Settings of one node's log store.
@@ -92,7 +93,8 @@ impl fmt::Debug for StoreOptions {
 pub enum Bootstrap {
     /// This node is the group's only member.
     Alone,
-    /// These are the first members. Exactly one of them is opened with this; the others with [`Bootstrap::Join`].
+    /// These are the first members. One of them, or all, are opened with exactly this; the others with [`Bootstrap::Join`].
+    /// Different lists on different members would make different groups.
     Members(BTreeMap<NodeId, Member>),
     /// Wait until another member's leader sends the log.
     Join,
@@ -115,6 +117,9 @@ pub struct GroupOptions {
     /// A second entry is started beside the one being synced only when this many bytes wait, because each entry
     /// costs a sync of its own. Default 256 KiB.
     pub pipeline_bytes_min: usize,
+    /// Entries that may be on their way at once. Default 4: on several members an entry takes a round trip and a sync on both
+    /// sides, and openraft sends a follower what has come in meanwhile as one request.
+    pub pipeline_entries_max: usize,
     /// Payload bytes read at once while a group is replayed. Default 8 MiB.
     pub replay_bytes_max: usize,
     /// Interval of the leader's heartbeats; an election is held after 3 to 6 silent intervals. Default 250 ms.
@@ -130,6 +135,7 @@ impl Default for GroupOptions {
             batch_payloads_max: 512,
             queue_bytes_max: 32 << 20,
             pipeline_bytes_min: 256 << 10,
+            pipeline_entries_max: 4,
             replay_bytes_max: 8 << 20,
             heartbeat_interval_ms: 250,
         }

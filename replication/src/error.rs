@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf, sync::Arc};
 
-use crate::{GroupId, NodeId};
+use crate::{GroupId, Member, NodeId};
 
 /// The log store could not be opened, read or written.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -128,13 +128,11 @@ pub enum OpenError {
 /// A payload was not applied, or it is not known whether it was.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProposeError {
-    /// Another member leads. Not applied: propose it there.
+    /// Another member leads, or nobody does at the moment. Not applied, and will not be: propose it at the leader.
     #[error("not the leader; the leader is {leader:?}")]
     NotLeader {
-        /// The leader, where known.
-        leader: Option<NodeId>,
-        /// The leader's address, where known.
-        address: Option<String>,
+        /// The leader and where it is, as far as this node knows. Nothing when this node leads but has lost its majority.
+        leader: Option<(NodeId, Member)>,
     },
     /// Not applied, and will never be: split it.
     #[error("a payload of {bytes} bytes is larger than a log entry can hold ({max})")]
@@ -157,8 +155,9 @@ pub enum ProposeError {
     /// Not applied: there is no disk space for another segment. Try again later.
     #[error("no disk space left for the log: {0}")]
     DiskFull(String),
-    /// **Unknown** whether it is committed: the log failed or the leader changed while it was on its way. The group has
-    /// to be reopened when `Group::is_running` is false. A retry must carry the id that the state machine recognises.
+    /// **Unknown** whether it is or will be committed: the log failed, or this node lost its leadership or its majority while the
+    /// payload was on its way. A retry, at whoever leads then, must carry the id that the state machine recognises. The
+    /// group has to be reopened when `Group::is_running` is false.
     #[error("it is unknown whether the payload was committed: {0}")]
     Unknown(String),
     /// Not applied: the group stopped earlier because of this error. It has to be reopened, perhaps the store as well.
@@ -200,6 +199,76 @@ pub enum CheckpointError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The checkpoint is durable, but Raft has stopped; the log is purged when the group is opened again.
+    #[error("the group has stopped: {0}")]
+    Stopped(String),
+}
+
+/// A change of members was not made, or not to its end. It may be tried again, and then continues.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MembershipError {
+    /// Another member leads: ask it.
+    #[error("not the leader; the leader is {leader:?}")]
+    NotLeader {
+        /// The leader and where it is, where known.
+        leader: Option<(NodeId, Member)>,
+    },
+    /// Another change is on its way. Try again later.
+    #[error("another change of members is not finished: {0}")]
+    InProgress(String),
+    /// The change is impossible: no voter would remain, or a voter is not known by address.
+    #[error("impossible change of members: {0}")]
+    Invalid(String),
+    /// The change is in the log but a majority did not confirm it in time. It may take effect later.
+    #[error("a majority did not confirm the change within {0:?}")]
+    TimedOut(std::time::Duration),
+    /// The group has stopped.
+    #[error("the group has stopped: {0}")]
+    Stopped(String),
+}
+
+/// Leadership was not handed over. The group goes on with the leader that it has.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TransferError {
+    /// Another member leads: ask it.
+    #[error("not the leader; the leader is {leader:?}")]
+    NotLeader {
+        /// The leader and where it is, where known.
+        leader: Option<(NodeId, Member)>,
+    },
+    /// The node has no vote in the group.
+    #[error("node {0} is not a voter of the group")]
+    NotVoter(NodeId),
+    /// The node did not catch up in time.
+    #[error("node {node} lacks {lag} entries")]
+    Lagging {
+        /// The node.
+        node: NodeId,
+        /// Entries that it lacks.
+        lag: u64,
+    },
+    /// The node was asked and did not become the leader in time.
+    #[error("node {node} did not become the leader: {reason}")]
+    Failed {
+        /// The node.
+        node: NodeId,
+        /// What it said.
+        reason: String,
+    },
+}
+
+/// No linearizable read is possible here and now.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// Another member leads: ask it.
+    #[error("not the leader; the leader is {leader:?}")]
+    NotLeader {
+        /// The leader and where it is, where known.
+        leader: Option<(NodeId, Member)>,
+    },
+    /// A majority did not confirm that this node still leads, or the leader did not answer. Try again.
+    #[error("leadership was not confirmed: {0}")]
+    Unconfirmed(String),
+    /// The group has stopped.
     #[error("the group has stopped: {0}")]
     Stopped(String),
 }

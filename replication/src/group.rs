@@ -4,40 +4,49 @@
 //!
 //! * A proposal is acknowledged when its entry is on the disks of a majority and applied here, never earlier.
 //! * `open` returns a state that includes every committed entry of the log; replay holds a bounded number of bytes.
-//! * Raft's snapshots are not used. The log is purged behind checkpoints, which the owner makes when the state before an index
-//!   is safe elsewhere.
+//! * Checkpoints take the place of Raft's snapshots. The owner makes them when the state before an index is safe elsewhere, and
+//!   the log is purged behind them. A member that needs purged entries gets the leader's checkpoint.
+//! * A received checkpoint is durable before Raft hears of it. It covers committed entries only, so it is true whatever
+//!   becomes of the sender; but openraft purges the log at once and installs afterwards.
 //!
 //! # Recovery
 //!
-//! Checkpoint, then the entries behind it. In a group whose only voter is this node every entry on disk is committed, since
+//! Checkpoint, purge of what it covers (or of everything, when it goes beyond the log), then the entries behind it. In a group whose only voter is this node every entry on disk is committed, since
 //! no other node can have a different one; otherwise entries beyond the last known commit position wait for a leader.
 
+mod members;
+mod metrics;
 mod opening;
+mod reading;
+mod requests;
 
 use std::{
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use bytes::Bytes;
-use openraft::{
-    Raft, ServerState,
-    raft::{AppendEntriesResponse, VoteResponse},
-};
+use openraft::{Raft, ServerState};
 use parking_lot::Mutex;
 use tokio::{
-    sync::{Notify, Semaphore, mpsc, oneshot},
+    sync::{Semaphore, mpsc, oneshot},
     task::JoinHandle,
 };
 
 use crate::{
-    AppendReply, AppendRequest, BallotReply, BallotRequest, CheckpointError, GroupId, GroupOptions, LogStore,
-    Member, NoAnswer, NodeId, OpenError, ProposeError, StateMachine, StoreError,
+    CheckpointError, GroupId, GroupOptions, LogStore, Member, NodeId, OpenError, ProposeError, StateMachine,
+    StoreError,
     applier::{Applier, Progress},
     checkpoint::{self, Position},
-    group::opening::{blocking, lead_if_alone, raft_config, replay, restore},
+    group::{
+        opening::{blocking, lead_if_alone, raft_config, replay, restore},
+        reading::Rounds,
+    },
     network::GroupNetwork,
-    proposer::{Proposal, Proposer},
+    proposer::{Desk, Proposal, Proposer, known_leader},
     raft_log::RaftLog,
     store::GroupLog,
     types::{Batch, LogId, TypeConfig},
@@ -45,6 +54,9 @@ use crate::{
 
 /// How long a checkpoint waits for the log to be purged behind it.
 const PURGE_WAIT: Duration = Duration::from_secs(10);
+
+pub use members::CatchUp;
+pub use metrics::{FollowerMetrics, GroupMetrics};
 
 /// A handle of an open group. Clones are handles of the same group, which is shut down with the last of them.
 pub struct Group<S: StateMachine> {
@@ -70,7 +82,9 @@ struct Inner<S: StateMachine> {
     /// One permit per KiB of `queue_bytes_max`.
     queue_room: Arc<Semaphore>,
     queue_permits: u32,
-    stop: Arc<Notify>,
+    desk: Arc<Desk>,
+    network: GroupNetwork,
+    rounds: Arc<Rounds>,
     proposer: Mutex<Option<JoinHandle<()>>>,
     /// Checkpoints are written one after the other.
     checkpointing: tokio::sync::Mutex<()>,
@@ -92,29 +106,6 @@ impl Drop for Lease {
     }
 }
 
-/// Figures of a group.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GroupMetrics {
-    /// Raft's term.
-    pub term: u64,
-    /// The leader, as far as this node knows.
-    pub leader: Option<NodeId>,
-    /// Index of the last entry in the log.
-    pub last_log: Option<u64>,
-    /// Index of the last applied entry.
-    pub last_applied: u64,
-    /// Index up to which the log is purged.
-    pub purged: Option<u64>,
-    /// Index of the last checkpoint.
-    pub checkpoint: Option<u64>,
-    /// Voters of the last known membership.
-    pub voters: Vec<NodeId>,
-    /// Payload bytes that wait or are on their way, rounded up to KiB each.
-    pub queued_bytes: u64,
-    /// Why the group stopped.
-    pub stopped: Option<String>,
-}
-
 impl<S: StateMachine> Group<S> {
     /// Opens a group and returns when every committed entry of its log is applied to `machine`. A group with this node as its
     /// only voter is its leader by then. Must be called within a tokio runtime.
@@ -133,6 +124,13 @@ impl<S: StateMachine> Group<S> {
             let (store, machine) = (store.clone(), Arc::clone(&machine));
             blocking(move || restore(&store, id, &*machine)).await.map_err(raft_error)??
         };
+        // A crash may have come between the last checkpoint and the purge behind it. A checkpoint of the leader's may even lie
+        // beyond the log, or in place of entries that were never committed.
+        if let Some(upto) = restored.as_ref().map(|position| position.log_id)
+            && log.state.lock().purged < Some(upto)
+        {
+            store.purge(&log, upto).await?;
+        }
         let progress = Arc::new(Progress::new(restored));
         let applier = Applier {
             store: store.clone(),
@@ -146,25 +144,29 @@ impl<S: StateMachine> Group<S> {
         }
 
         let raft_log = RaftLog { store: store.clone(), group: Arc::clone(&log) };
-        let network = GroupNetwork { group: id, network: Arc::clone(&options.network) };
+        let heartbeat_interval = Duration::from_millis(options.heartbeat_interval_ms);
+        let network = GroupNetwork {
+            group: id,
+            network: Arc::clone(&options.network),
+            hand_over_term: Arc::new(AtomicU64::new(0)),
+            retry_pause_max: heartbeat_interval,
+        };
         let config = Arc::new(raft_config(id, options.heartbeat_interval_ms).map_err(raft_error)?);
-        let raft = Raft::new(node, config, network, raft_log, applier).await;
+        let raft = Raft::new(node, config, network.clone(), raft_log, applier).await;
         let raft = raft.map_err(|e| raft_error(e.to_string()))?;
         if let Err(reason) = lead_if_alone(&raft, &log, node, &options.bootstrap, store.options().sync).await
         {
             let _ = raft.shutdown().await;
             return Err(raft_error(store.poisoned().unwrap_or(reason)));
         }
-        // A crash may have come between the last checkpoint and the purge behind it.
-        if let Some(done) = progress.checkpoint() {
-            raft.trigger().purge_log(done.index).await.map_err(|e| raft_error(e.to_string()))?;
-        }
 
         let (tx, rx) = mpsc::unbounded_channel();
-        let stop = Arc::new(Notify::new());
+        let desk = Arc::new(Desk::default());
         let queue_permits = (options.queue_bytes_max / 1024).clamp(1, 1 << 30) as u32;
         let payload_bytes_max = store.options().batch_bytes_max() - Batch::LENGTH_BYTES;
-        let proposer = Proposer::<S>::new(raft.clone(), store.clone(), options, rx, Arc::clone(&stop));
+        let (desk_of_task, progress_of_task) = (Arc::clone(&desk), Arc::clone(&progress));
+        let proposer =
+            Proposer::<S>::new(raft.clone(), store.clone(), options, rx, desk_of_task, progress_of_task);
         let proposer = tokio::spawn(async move {
             proposer.run().await;
             drop(lease);
@@ -181,7 +183,9 @@ impl<S: StateMachine> Group<S> {
             tx,
             queue_room: Arc::new(Semaphore::new(queue_permits as usize)),
             queue_permits,
-            stop,
+            desk,
+            network,
+            rounds: Arc::default(),
             proposer: Mutex::new(Some(proposer)),
             checkpointing: tokio::sync::Mutex::new(()),
         };
@@ -223,7 +227,8 @@ impl<S: StateMachine> Group<S> {
     /// Replaces the group's checkpoint by `app` at `index`, durably and as a whole, then purges the log up to `index`
     /// (inclusive). After a restart the state machine gets `app`, then the payloads behind `index`.
     ///
-    /// Every member makes its own checkpoints. A checkpoint at the index of the last one replaces its bytes.
+    /// Every member makes its own checkpoints, and may get its leader's instead; an index before that is refused with
+    /// [`CheckpointError::Backwards`]. A checkpoint at the index of the last one replaces its bytes.
     pub async fn checkpoint(&self, index: u64, app: Bytes) -> Result<(), CheckpointError> {
         let inner = &self.inner;
         let _one_at_a_time = inner.checkpointing.lock().await;
@@ -270,7 +275,8 @@ impl<S: StateMachine> Group<S> {
         match tokio::time::timeout(PURGE_WAIT, purged).await {
             Ok(Ok(m)) => m.running_state.as_ref().map(|_| ()).map_err(|e| stopped(e.to_string())),
             Ok(Err(_)) => Err(stopped("raft has ended".to_owned())),
-            // A follower still reads those entries: openraft purges them when it is done with them.
+            // A follower still reads those entries. openraft purges them when it is done with them; a leader that is deposed
+            // before that does not come back to it until the next checkpoint.
             Err(_) => Ok(()),
         }
     }
@@ -292,10 +298,7 @@ impl<S: StateMachine> Group<S> {
 
     /// The leader, as far as this node knows, with its address.
     pub fn leader(&self) -> Option<(NodeId, Member)> {
-        let metrics = self.inner.raft.metrics();
-        let metrics = metrics.borrow();
-        let id = metrics.current_leader?;
-        Some((id, metrics.membership_config.membership().get_node(&id)?.clone()))
+        known_leader(&self.inner.raft)
     }
 
     /// Raft index of the last applied entry. Not every index holds payloads; index 0 never does.
@@ -316,39 +319,9 @@ impl<S: StateMachine> Group<S> {
         let _ = metrics.wait_for(|m| (m.state == ServerState::Leader) != was).await;
     }
 
-    /// Current figures.
-    pub fn metrics(&self) -> GroupMetrics {
-        let metrics = self.inner.raft.metrics();
-        let m = metrics.borrow();
-        let free = self.inner.queue_room.available_permits() as u64;
-        GroupMetrics {
-            term: m.current_term,
-            leader: m.current_leader,
-            last_log: m.last_log_index,
-            last_applied: self.last_applied(),
-            purged: m.purged.map(|p| p.index),
-            checkpoint: self.inner.progress.checkpoint().map(|c| c.index),
-            voters: m.membership_config.membership().voter_ids().collect(),
-            queued_bytes: u64::from(self.inner.queue_permits).saturating_sub(free) * 1024,
-            stopped: m.running_state.as_ref().err().map(ToString::to_string),
-        }
-    }
-
-    /// Takes a log request of another member's [`crate::Network`].
-    pub async fn on_append(&self, request: AppendRequest) -> Result<AppendReply, NoAnswer> {
-        let reply: Result<AppendEntriesResponse<NodeId>, _> = self.inner.raft.append_entries(request).await;
-        reply.map_err(|e| NoAnswer(e.to_string()))
-    }
-
-    /// Takes a vote request of another member's [`crate::Network`].
-    pub async fn on_vote(&self, request: BallotRequest) -> Result<BallotReply, NoAnswer> {
-        let reply: Result<VoteResponse<NodeId>, _> = self.inner.raft.vote(request).await;
-        reply.map_err(|e| NoAnswer(e.to_string()))
-    }
-
     /// Stops the group: entries on their way are finished, waiting proposals fail. The store stays open.
     pub async fn shutdown(&self) {
-        self.inner.stop.notify_one();
+        self.inner.desk.stop.notify_one();
         self.inner.queue_room.close();
         let proposer = self.inner.proposer.lock().take();
         if let Some(task) = proposer

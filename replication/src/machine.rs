@@ -15,12 +15,17 @@ pub trait StateMachine: Send + Sync + 'static {
     /// Applies one payload. `index` is the Raft index of the entry that holds it; the payloads of one entry share it and
     /// come in their order, and indexes never go back.
     ///
-    /// It must be deterministic: every member, and every replay, calls it with the same payloads. It is called exactly
-    /// once for a payload between [`StateMachine::restore`] and the end of the process. It must not block on I/O. A panic
+    /// It must be deterministic: every member, and every replay, calls it with the same payloads. It is called at
+    /// most once for a payload between two calls of [`StateMachine::restore`], and exactly once when no checkpoint covers it. It must not block on I/O. A panic
     /// stops the group.
     fn apply(&self, index: u64, payload: &Bytes) -> Self::Output;
 
-    /// Takes up the app part of the checkpoint at `index`, once and before any `apply`. Not called when there is none.
-    /// The next payload applied has an index above `index`.
+    /// Replaces the whole state by the app part of the checkpoint at `index`: whatever was applied or restored before is gone,
+    /// and so is whatever the state keeps outside of checkpoints. The next payload applied has an index above `index`.
+    ///
+    /// Called before any `apply` when the group is opened with a checkpoint, and again between two calls of `apply` when this
+    /// member lagged so far behind that its leader sent its own checkpoint; `index` is then above every index seen before.
+    /// Everything up to `index` that is not in `app` is safe elsewhere: a shard's rows are in blocks. It may block. After an
+    /// error the group stops, and the checkpoint is taken up again when it is opened.
     fn restore(&self, index: u64, app: &[u8]) -> Result<(), RestoreError>;
 }

@@ -43,7 +43,9 @@ pub(crate) fn decode(mut bytes: &[u8]) -> Option<Membership> {
         let address = String::from_utf8(take(b, n)?.to_vec()).ok()?;
         nodes.insert(id, Member { address });
     }
-    b.is_empty().then(|| Membership::new(configs, nodes))
+    // openraft would make up an address for a voter without one.
+    let all_known = configs.iter().flatten().all(|voter| nodes.contains_key(voter));
+    (b.is_empty() && all_known).then(|| Membership::new(configs, nodes))
 }
 
 fn take<'a>(b: &mut &'a [u8], n: usize) -> Option<&'a [u8]> {

@@ -48,8 +48,8 @@ use crate::{
     GroupId, ProposeError, StoreError, StoreOptions, record,
     types::{Entry, LogId, Vote},
 };
-pub(crate) use index::GroupLog;
 use index::{CacheBudget, Slot};
+pub(crate) use index::{GroupLog, entry_bytes};
 use queue::{Done, Op, Shared, count};
 
 /// Handle of the node's log store. Clones are handles of the same store, which is closed with the last of them or by
@@ -91,6 +91,8 @@ pub struct StoreStats {
     pub disk_reads: u64,
     /// The group that keeps the oldest segment in use: a checkpoint of it lets the log shrink.
     pub pinned_by: Option<GroupId>,
+    /// The slowest `fdatasync` of the last 10 seconds in microseconds, the one under way included.
+    pub sync_us_max: u64,
     /// Why the store takes no appends.
     pub poisoned: Option<String>,
     /// Why no further segment can be reserved.
@@ -186,6 +188,7 @@ impl LogStore {
             cached_bytes: shared.budget.used.load(Ordering::Relaxed) as u64,
             disk_reads: get(&c.disk_reads),
             pinned_by: self.pinned_by(),
+            sync_us_max: shared.sync_times.lock().max_us(),
             poisoned,
             no_space,
         }

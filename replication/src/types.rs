@@ -1,8 +1,9 @@
 //! Identities, and the types that openraft is instantiated with.
 
-use std::{any::Any, fmt, io::Cursor, sync::Arc};
+use std::{any::Any, fmt, sync::Arc};
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 /// A replicated group of this deployment: a shard of the ingesters, or the metadata group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
@@ -14,8 +15,8 @@ impl fmt::Display for GroupId {
     }
 }
 
-/// A node, the same in all of its groups.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+/// A node, the same in all of its groups. A node that lost its disk is another node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
 pub struct NodeId(pub u64);
 
 impl fmt::Display for NodeId {
@@ -60,7 +61,7 @@ openraft::declare_raft_types!(
         NodeId = NodeId,
         Node = Member,
         Entry = openraft::Entry<TypeConfig>,
-        SnapshotData = Cursor<Vec<u8>>,
+        SnapshotData = Bytes,
 );
 
 pub(crate) type Entry = openraft::Entry<TypeConfig>;

@@ -12,6 +12,7 @@ use axum::{
     routing::{any, any_service, get, post},
 };
 use serde::Deserialize;
+use sextant_agent::AgentError;
 use sextant_distributor::{Distributor, RemoteWriteHeaders};
 use sextant_ingester::Ingester;
 use sextant_model::TenantId;
@@ -24,6 +25,7 @@ use sextant_querier::{
 };
 
 use crate::{
+    admin::{self, Admin},
     overview::Overview,
     readiness::{Readiness, obstacles},
 };
@@ -38,6 +40,8 @@ pub struct Surface {
     pub distributor: Arc<Distributor>,
     /// Takes OTLP.
     pub otlp: crate::otlp::Otlp,
+    /// Deletes.
+    pub admin: Admin,
     /// Flushes.
     pub ingester: Arc<Ingester>,
     /// Answers.
@@ -70,6 +74,7 @@ pub fn router(surface: Surface) -> Router {
     let around_api = move |request: Request, next: Next| methods(cors.clone(), request, next);
     let api = prometheus
         .merge(write)
+        .merge(admin::routes(surface.admin.clone()))
         .layer(middleware::from_fn_with_state(surface.clone(), tenants))
         .fallback(not_found);
     // Around the router as a whole, so that it sees what the router itself says of methods.
@@ -90,6 +95,7 @@ pub fn router(surface: Surface) -> Router {
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/-/ready", get(ready))
         .route("/-/healthy", get(|| async { "ok\n" }))
+        .route("/-/reload", post(reload).put(reload))
         .fallback(any(not_found))
         .with_state(surface.clone());
     pages
@@ -116,6 +122,18 @@ async fn overview(State(s): State<Surface>) -> Response {
     match s.overview.json(&s.ready, s.multi_tenancy).await {
         Ok(value) => Json(value).into_response(),
         Err(e) => error(ErrorClass::Internal, &e.to_string()),
+    }
+}
+
+/// Reads the scrape configuration now, as Prometheus does where its lifecycle API is on.
+async fn reload(State(s): State<Surface>) -> Response {
+    if !s.admin.enabled {
+        return plain(StatusCode::FORBIDDEN, "Lifecycle API is not enabled.");
+    }
+    let Some(agent) = &s.overview.agent else { return StatusCode::OK.into_response() };
+    match agent.reload().await {
+        Ok(()) | Err(AgentError::NoConfigFile) => StatusCode::OK.into_response(),
+        Err(e) => plain(StatusCode::INTERNAL_SERVER_ERROR, &format!("failed to reload config: {e}")),
     }
 }
 

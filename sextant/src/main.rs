@@ -1,5 +1,6 @@
 //! The one binary. `sextant` runs every role in one process; `sextant <role>` names one.
 
+mod admin;
 mod cli;
 mod config;
 mod http;

@@ -25,6 +25,7 @@ use sextant_storage::{BlockCache, ManifestOptions, Manifests, StoreMetrics, Stor
 use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
+    admin::Admin,
     cli,
     config::Config,
     http::{self, Surface},
@@ -108,6 +109,12 @@ async fn run(config: Config) -> Result<()> {
     let compactor = Arc::new(Compactor::new(compactor_config, limits, store, manifests.clone()));
     let agent = agent(&config, distributor.clone()).await?;
 
+    let admin = Admin {
+        enabled: config.flag("http.admin_api"),
+        ingester: ingester.clone(),
+        manifests: manifests.clone(),
+        compactor: compactor.clone(),
+    };
     let overview = Arc::new(Overview {
         listeners: listeners.all(),
         manifests,
@@ -122,6 +129,7 @@ async fn run(config: Config) -> Result<()> {
     let surface = Surface {
         otlp: Otlp { distributor: distributor.clone(), options: Arc::new(otlp_options(&config)) },
         distributor,
+        admin,
         ingester: ingester.clone(),
         querier,
         overview,

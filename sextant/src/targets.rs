@@ -1,6 +1,6 @@
 //! What the Prometheus API tells of targets: the agent of this process is asked.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 use sextant_agent::Agent;
 use sextant_model::Matcher;
@@ -26,5 +26,15 @@ impl TargetsSource for AgentTargets {
 
     fn metadata(&self, matchers: &[Matcher], metric: Option<&str>, limit: Option<usize>) -> String {
         self.0.targets_metadata_json(matchers, metric, limit).to_string()
+    }
+
+    fn relabel_steps(&self, pool: &str, labels: &str) -> Result<String, String> {
+        self.0.relabel_steps_json(pool, labels).map(|v| v.to_string()).map_err(|e| e.to_string())
+    }
+
+    fn last_reload(&self) -> (bool, Option<SystemTime>) {
+        let last = self.0.last_reload();
+        // Before the first one is applied nothing has gone wrong.
+        (last.successful || last.taken.is_none(), last.taken)
     }
 }

@@ -166,7 +166,7 @@ async fn reads(c: &Cluster) {
         let total = files.meta.objects["samples.parquet"].size;
         let meta = Arc::new(files.meta);
         let reader =
-            BlockReader::open(store, &tenant, meta, BlockCache::new(256 << 20)).await.expect("opened");
+            BlockReader::open(store, &tenant, meta, &[], BlockCache::new(256 << 20)).await.expect("opened");
         let re = |name: &str, value: String| {
             vec![Matcher::new(name, sextant_model::MatchOp::Regex, value).expect("expression")]
         };
@@ -233,7 +233,8 @@ async fn scan(c: &Cluster) {
             written(c, BlockOptions { page_bytes: kib << 10, zstd_level: zstd, ..BlockOptions::default() });
         upload_block(&store, &tenant, &files).await.expect("uploaded");
         let cache = BlockCache::new(256 << 20);
-        let reader = BlockReader::open(store, &tenant, Arc::new(files.meta), cache).await.expect("opened");
+        let reader =
+            BlockReader::open(store, &tenant, Arc::new(files.meta), &[], cache).await.expect("opened");
         let mut best = [f64::MAX; 3];
         let mut all = BlockSelect::new(vec![], i64::MIN, i64::MAX);
         all.hints.fill_cache = false;
@@ -278,7 +279,9 @@ async fn merging(samples: usize) {
         upload_block(&store, &tenant, &files).await.expect("uploaded");
         let cache = BlockCache::new(64 << 20);
         readers.push(
-            BlockReader::open(store.clone(), &tenant, Arc::new(files.meta), cache).await.expect("opened"),
+            BlockReader::open(store.clone(), &tenant, Arc::new(files.meta), &[], cache)
+                .await
+                .expect("opened"),
         );
     }
     let options = MergeOptions {

@@ -14,7 +14,7 @@ use std::sync::Arc;
 pub use apply::{JobOutcome, apply_job};
 pub use clean::{CleanOutcome, clean_tenant};
 pub use merge::{MergeOptions, merge_blocks};
-pub use plan::{CompactionJob, JobKind, plan};
+pub use plan::{CompactionJob, JobKind, plan, plan_deletions};
 
 use object_store::ObjectStore;
 
@@ -37,6 +37,9 @@ pub struct CompactionOptions {
     pub block_samples_max: u64,
     /// At most so many samples in one job: bounds its time, and what a death repeats.
     pub job_samples_max: u64,
+    /// A block that no merge takes is written again without what a tombstone deletes this long after the deletion, so that
+    /// several deletions are one rewrite.
+    pub tombstone_delay_ms: i64,
     /// Samples older than this are dropped; `None` keeps all.
     pub retention_ms: Option<i64>,
     /// How long a retired block stays: longer than any reader uses an old manifest.
@@ -59,6 +62,7 @@ impl Default for CompactionOptions {
             block_series_max: 2_000_000,
             block_samples_max: 400_000_000,
             job_samples_max: 1_000_000_000,
+            tombstone_delay_ms: HOUR,
             retention_ms: None,
             delete_delay_ms: HOUR / 2,
             orphan_grace_ms: 6 * HOUR,

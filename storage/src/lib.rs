@@ -14,12 +14,13 @@
 //! block       BlockWriter::new(BlockOptions) .push(&labels, time_key, &buf, exemplars, metadata)? .finish() -> Option<BlockFiles>
 //!             write_block(&dyn SeriesSource, BlockOptions) -> Result<Option<BlockFiles>>   (None: no sample)
 //!             upload_block(&store, &tenant, &BlockFiles).await
-//! read        BlockReader::open(store, &tenant, Arc<BlockMeta>, Arc<BlockCache>).await
+//! read        BlockReader::open(store, &tenant, Arc<BlockMeta>, &[Arc<Tombstone>], Arc<BlockCache>).await
 //!             .select(&BlockSelect, &ReadStats) -> SeriesSet           .series(..) -> Vec<Labels>
 //!             .label_names(..) / .label_values(..) -> Vec<String>      .exemplars(..) / .metadata()
 //! merge       merge_series_sets(Vec<(priority, SeriesSet)>) -> SeriesSet   (highest priority wins on equal timestamps)
 //!             a block's priority is BlockMeta::seq; a head's is u64::MAX
-//! compaction  plan(&Manifest, now_ms, &CompactionOptions) -> Vec<CompactionJob>
+//! deletions   Manifest::with_tombstone(&Tombstone) -> Result<Manifest>   .tombstones_of(&BlockMeta) -> Vec<Arc<Tombstone>>
+//! compaction  plan(&Manifest, now_ms, &CompactionOptions) -> Vec<CompactionJob>        plan_deletions(..): the same for tombstones
 //!             Compaction::new(store, manifests)
 //!             apply_job(&Compaction, &tenant, &job, &options).await -> JobOutcome
 //!             clean_tenant(&Compaction, &tenant, now_ms, &options).await -> CleanOutcome
@@ -41,11 +42,12 @@ pub use block::{
 };
 pub use compaction::{
     CleanOutcome, Compaction, CompactionJob, CompactionOptions, JobKind, JobOutcome, MergeOptions, apply_job,
-    clean_tenant, merge_blocks, plan,
+    clean_tenant, merge_blocks, plan, plan_deletions,
 };
 pub use error::{Result, StorageError};
 pub use manifest::{
-    BlockId, BlockMeta, LogRange, Manifest, ManifestOptions, Manifests, ObjectMeta, RetiredBlock,
+    Announcement, BlockId, BlockMeta, LogRange, Manifest, ManifestOptions, Manifests, ObjectMeta,
+    RetiredBlock, Tombstone, TombstoneId, TombstonePosition,
 };
 pub use merge_sets::merge_series_sets;
 pub use object_store::ObjectStore;

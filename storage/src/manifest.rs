@@ -5,8 +5,9 @@
 //! `{"crc32c":"xxxxxxxx","manifest":{…}}` where the checksum covers the bytes of the inner object.
 
 mod commit;
+mod tombstone;
 
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use sextant_model::TenantId;
@@ -15,6 +16,7 @@ use ulid::Ulid;
 
 pub(crate) use commit::now_ms;
 pub use commit::{ManifestOptions, Manifests};
+pub use tombstone::{Announcement, Tombstone, TombstoneId, TombstonePosition};
 
 use crate::{Result, StorageError};
 
@@ -116,6 +118,9 @@ pub struct BlockMeta {
     pub seq: u64,
     /// The smallest `seq` among the flushes merged into the block.
     pub seq_min: u64,
+    /// Tombstones of which nothing is left to apply to the block.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub applied: Vec<TombstoneId>,
 }
 
 impl BlockMeta {
@@ -168,6 +173,12 @@ pub struct Manifest {
     pub covered: BTreeMap<u32, u64>,
     /// Blocks to be deleted after the grace time.
     pub retired: Vec<RetiredBlock>,
+    /// Deletions that blocks are subject to, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "tombstone::shared")]
+    pub tombstones: Vec<Arc<Tombstone>>,
+    /// Deletions whose tombstones are on their way.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub announced: Vec<Announcement>,
 }
 
 impl Manifest {
@@ -181,6 +192,8 @@ impl Manifest {
             blocks: Vec::new(),
             covered: BTreeMap::new(),
             retired: Vec::new(),
+            tombstones: Vec::new(),
+            announced: Vec::new(),
         }
     }
 
@@ -219,6 +232,8 @@ impl Manifest {
     /// The manifest after a merge: `inputs` leave, `outputs` come. Every input must still be there.
     pub fn with_merge(&self, inputs: &[BlockId], outputs: &[BlockMeta], now_ms: i64) -> Result<Self> {
         let stale = |reason| StorageError::Stale { tenant: self.tenant.clone(), reason };
+        let mut outputs = outputs.to_vec();
+        self.check_merge(inputs, &mut outputs, now_ms)?;
         let mut next = self.clone();
         for id in inputs {
             let at = next.blocks.iter().position(|b| b.id == *id);
@@ -226,7 +241,7 @@ impl Manifest {
             next.blocks.remove(at);
             next.retired.push(RetiredBlock { id: *id, retired_ms: now_ms });
         }
-        next.blocks.extend_from_slice(outputs);
+        next.blocks.extend(outputs);
         Ok(next)
     }
 
@@ -277,6 +292,7 @@ mod tests {
             log: vec![LogRange { shard: 1, from: 1, to: 4 }],
             seq: 7,
             seq_min: 7,
+            applied: Vec::new(),
         });
         m.covered.insert(1, 4);
         m

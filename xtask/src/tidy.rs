@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 const ORDER: &[&str] = &[
     "sextant-model",
     "sextant-proto",
+    "sextant-security",
     "sextant-storage",
     "sextant-replication",
     "sextant-agent",

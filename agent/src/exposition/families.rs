@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 
 use sextant_model::MetricType;
+use sextant_proto::metric_family::{
+    Bucket, Counter, FamilyType, Gauge, Histogram, LabelPair, Metric, MetricFamily, Quantile, Summary,
+    Untyped,
+};
 
 use super::{
     error::{ParseError, TextFault},
-    family::{
-        Bucket, Counter, FamilyType, Gauge, Histogram, LabelPair, Metric, MetricFamily, Quantile, Summary,
-        Untyped,
-    },
     lexer::ParsedLabels,
     number::parse_float,
     sample::{Entry, SampleLine},

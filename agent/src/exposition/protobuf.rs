@@ -2,12 +2,11 @@
 
 use prost::Message;
 use sextant_model::{Histogram as NativeHistogram, ResetHint, Span};
-
-use super::{
-    error::ParseError,
-    family::{BucketSpan, Exemplar, FamilyType, Histogram, LabelPair, Metric, MetricFamily, Timestamp},
-    number::format_openmetrics_float,
+use sextant_proto::metric_family::{
+    BucketSpan, Exemplar, FamilyType, Histogram, LabelPair, Metric, MetricFamily, Timestamp,
 };
+
+use super::{error::ParseError, number::format_openmetrics_float};
 
 /// Reads families off a body one by one; after an error there are no more.
 #[derive(Clone, Debug)]

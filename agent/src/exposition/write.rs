@@ -1,8 +1,7 @@
 //! What both writers share: quoting, label sets, the two forms of a histogram's counts.
 
 use sextant_model::{is_valid_label_name, is_valid_legacy_metric_name};
-
-use super::family::{Bucket, Histogram, LabelPair, Metric, MetricFamily};
+use sextant_proto::metric_family::{Bucket, Histogram, LabelPair, Metric, MetricFamily};
 
 /// Appends a text with `\` and line feed escaped, and `"` where `quotes` says so.
 pub(super) fn escape(text: &str, quotes: bool, out: &mut String) {
@@ -95,7 +94,7 @@ pub(super) fn bucket_count(b: &Bucket) -> Count {
 
 /// The value of a metric that is one number; 0 where the family's type and the metric do not agree.
 pub(super) fn simple_value(family: &MetricFamily, metric: &Metric) -> f64 {
-    use super::family::FamilyType::{Counter, Gauge};
+    use sextant_proto::metric_family::FamilyType::{Counter, Gauge};
     let value = match family.r#type() {
         Counter => metric.counter.as_ref().and_then(|c| c.value),
         Gauge => metric.gauge.as_ref().and_then(|g| g.value),

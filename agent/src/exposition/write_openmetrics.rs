@@ -1,10 +1,10 @@
 //! Families to OpenMetrics.
 
 use super::{
-    family::{Exemplar, FamilyType, Metric, MetricFamily, Timestamp},
     number::{format_float, format_openmetrics_float},
     write::{Count, bucket_count, comment, escape, histogram_count, label, series, simple_value},
 };
+use sextant_proto::metric_family::{Exemplar, FamilyType, Metric, MetricFamily, Timestamp};
 
 /// What is written beside the samples.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,10 +1,10 @@
 //! Families to the Prometheus text format.
 
 use super::{
-    family::{FamilyType, LabelPair, Metric, MetricFamily},
     number::format_float,
     write::{Count, bucket_count, comment, escape, histogram_count, series, simple_value},
 };
+use sextant_proto::metric_family::{FamilyType, LabelPair, Metric, MetricFamily};
 
 /// Appends a family.
 pub fn write_text(family: &MetricFamily, out: &mut String) {

@@ -2,11 +2,7 @@
 //!
 //! Every key is either taken or refused by name: a configuration that means something else than in Prometheus must not start.
 
-use std::{
-    collections::HashSet,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{collections::HashSet, path::PathBuf, time::Duration};
 
 use serde_yaml_ng::Value;
 
@@ -262,13 +258,6 @@ struct Defaults {
 }
 
 impl ScrapeConfigs {
-    /// Reads and checks a file.
-    pub fn from_file(path: &Path) -> Result<Self, AgentError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| AgentError::ReadConfig { path: path.to_owned(), source })?;
-        Ok(Self::from_yaml(&text)?)
-    }
-
     /// The files whose contents are part of what the jobs are: certificates and keys.
     pub(crate) fn tls_files(&self) -> Vec<PathBuf> {
         let parts = self.jobs.iter().flat_map(|job| [&job.tls.ca, &job.tls.cert, &job.tls.key]);

@@ -4,7 +4,10 @@
 //! within one tick of the kernel's clock keeps its time. The files that `tls_config` names count as part of it, so that a
 //! certificate that is renewed is used.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use xxhash_rust::xxh3::Xxh3;
 
@@ -32,30 +35,38 @@ impl ScrapeFile {
         &self.path
     }
 
-    /// What it says, or what is wrong with it; `None` where neither has changed since the last look.
+    /// What it says, or what is wrong with it; `None` where neither has changed since it was read last.
     pub(crate) async fn look(&mut self) -> Option<Result<ScrapeConfigs, AgentError>> {
-        let text = match tokio::fs::read(&self.path).await {
-            Ok(text) => text,
-            Err(source) => {
-                let reason = Some(Err(source.to_string()));
-                if self.last == reason {
-                    return None;
-                }
-                self.last = reason;
-                return Some(Err(AgentError::ReadConfig { path: self.path.clone(), source }));
-            }
-        };
-        let found = Some(Ok(self.hash(&text).await));
-        if self.last == found {
-            return None;
+        let text = tokio::fs::read(&self.path).await;
+        let state = self.state(&text).await;
+        if self.last.as_ref() == Some(&state) { None } else { Some(self.take(text, state).await) }
+    }
+
+    /// What it says, or what is wrong with it, whether or not that has changed.
+    pub(crate) async fn read(&mut self) -> Result<ScrapeConfigs, AgentError> {
+        let text = tokio::fs::read(&self.path).await;
+        let state = self.state(&text).await;
+        self.take(text, state).await
+    }
+
+    async fn state(&self, text: &io::Result<Vec<u8>>) -> Result<u128, String> {
+        match text {
+            Ok(text) => Ok(self.hash(text).await),
+            Err(e) => Err(e.to_string()),
         }
-        self.last = found;
-        let configs = ScrapeConfigs::from_yaml(&String::from_utf8_lossy(&text));
-        if let Ok(configs) = &configs {
-            self.tls_files = configs.tls_files();
-            self.last = Some(Ok(self.hash(&text).await));
-        }
-        Some(configs.map_err(AgentError::from))
+    }
+
+    async fn take(
+        &mut self,
+        text: io::Result<Vec<u8>>,
+        state: Result<u128, String>,
+    ) -> Result<ScrapeConfigs, AgentError> {
+        self.last = Some(state);
+        let text = text.map_err(|source| AgentError::ReadConfig { path: self.path.clone(), source })?;
+        let configs = ScrapeConfigs::from_yaml(&String::from_utf8_lossy(&text))?;
+        self.tls_files = configs.tls_files();
+        self.last = Some(Ok(self.hash(&text).await));
+        Ok(configs)
     }
 
     async fn hash(&self, text: &[u8]) -> u128 {

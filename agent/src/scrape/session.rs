@@ -11,7 +11,7 @@ use hashbrown::HashMap;
 use sextant_model::{
     Histogram, HistogramSample, Labels, METRIC_NAME, MetricMetadata, MetricType, NO_START, Sample, SeriesId,
 };
-use sextant_proto::{SeriesWrite, WriteRequest};
+use sextant_proto::{SeriesWrite, WriteRequest, metric_family};
 
 use super::{
     negotiate::BodyFormat,
@@ -23,7 +23,7 @@ use crate::{
     active::{ActiveSeries, Touch, float_write},
     exposition::{
         ClassicSample, Entry, FamilyReader, OpenMetricsParser, ParseError, SampleLine, TextParser,
-        classic_samples, family, label_pairs, native_histogram,
+        classic_samples, label_pairs, native_histogram,
     },
 };
 
@@ -380,9 +380,13 @@ impl Batch<'_> {
         Ok(())
     }
 
-    fn metric(&mut self, family: &family::MetricFamily, metric: &family::Metric) -> Result<(), ScrapeError> {
+    fn metric(
+        &mut self,
+        family: &metric_family::MetricFamily,
+        metric: &metric_family::Metric,
+    ) -> Result<(), ScrapeError> {
         let job = Arc::clone(&self.session.target.job);
-        let is_gauge = family.r#type() == family::FamilyType::GaugeHistogram;
+        let is_gauge = family.r#type() == metric_family::FamilyType::GaugeHistogram;
         if let Some(h) = metric.histogram.as_ref().filter(|_| job.scrape_native_histograms) {
             let native = native_histogram(h, is_gauge)
                 .map_err(|reason| ScrapeError::Histogram { metric: family.name().to_owned(), reason })?;
@@ -404,8 +408,8 @@ impl Batch<'_> {
 
     fn known(
         &mut self,
-        family: &family::MetricFamily,
-        metric: &family::Metric,
+        family: &metric_family::MetricFamily,
+        metric: &metric_family::Metric,
         suffix: &str,
         boundary: Option<(&str, String)>,
     ) -> Result<Known, ScrapeError> {
@@ -431,8 +435,8 @@ impl Batch<'_> {
 
     fn classic(
         &mut self,
-        family: &family::MetricFamily,
-        metric: &family::Metric,
+        family: &metric_family::MetricFamily,
+        metric: &metric_family::Metric,
         sample: ClassicSample<'_>,
     ) -> Result<(), ScrapeError> {
         let known = self.known(family, metric, sample.suffix, sample.boundary_label())?;
@@ -446,9 +450,9 @@ impl Batch<'_> {
 
     fn native(
         &mut self,
-        family: &family::MetricFamily,
-        metric: &family::Metric,
-        h: &family::Histogram,
+        family: &metric_family::MetricFamily,
+        metric: &metric_family::Metric,
+        h: &metric_family::Histogram,
         native: Histogram,
     ) -> Result<(), ScrapeError> {
         let known = self.known(family, metric, "", None)?;

@@ -3,8 +3,9 @@
 use std::borrow::Cow;
 
 use sextant_model::{Exemplar, Labels, MetricType};
+use sextant_proto::metric_family;
 
-use crate::exposition::{ParsedExemplar, family, format_openmetrics_float, label_pairs, parse_float};
+use crate::exposition::{ParsedExemplar, format_openmetrics_float, label_pairs, parse_float};
 
 /// `le` and `quantile` in one form over all formats: `1` and `1.0` are one bucket.
 pub(super) fn normal_boundary(value: &str) -> Cow<'_, str> {
@@ -21,18 +22,18 @@ pub(super) fn exemplar(e: &ParsedExemplar<'_>, t: i64) -> Option<Exemplar> {
     Some(Exemplar { t: e.timestamp_ms.unwrap_or(t), v: e.value, labels })
 }
 
-pub(super) fn family_exemplar(e: &family::Exemplar, t: i64) -> Option<Exemplar> {
+pub(super) fn family_exemplar(e: &metric_family::Exemplar, t: i64) -> Option<Exemplar> {
     let labels = Labels::from_pairs(label_pairs(&e.label)).ok()?;
     Some(Exemplar { t: e.timestamp.map_or(t, |ts| ts.as_ms()), v: e.value(), labels })
 }
 
-pub(super) fn metric_type(t: family::FamilyType) -> MetricType {
+pub(super) fn metric_type(t: metric_family::FamilyType) -> MetricType {
     match t {
-        family::FamilyType::Counter => MetricType::Counter,
-        family::FamilyType::Gauge => MetricType::Gauge,
-        family::FamilyType::Summary => MetricType::Summary,
-        family::FamilyType::Untyped => MetricType::Unknown,
-        family::FamilyType::Histogram => MetricType::Histogram,
-        family::FamilyType::GaugeHistogram => MetricType::GaugeHistogram,
+        metric_family::FamilyType::Counter => MetricType::Counter,
+        metric_family::FamilyType::Gauge => MetricType::Gauge,
+        metric_family::FamilyType::Summary => MetricType::Summary,
+        metric_family::FamilyType::Untyped => MetricType::Unknown,
+        metric_family::FamilyType::Histogram => MetricType::Histogram,
+        metric_family::FamilyType::GaugeHistogram => MetricType::GaugeHistogram,
     }
 }

@@ -3,10 +3,10 @@
 use prost::Message;
 use sextant_agent::exposition::{
     Entry, FamilyReader, OpenMetricsParser, ParseError, TextParser,
-    family::{BucketSpan, FamilyType, Histogram, LabelPair, Metric, MetricFamily},
     fuzz::{fuzz_openmetrics, fuzz_protobuf, fuzz_text},
     native_histogram,
 };
+use sextant_proto::metric_family::{BucketSpan, FamilyType, Histogram, LabelPair, Metric, MetricFamily};
 
 fn place_in_text(body: &[u8]) -> Option<(usize, usize)> {
     let read = || {

@@ -1,7 +1,7 @@
 //! Metric families from the conformance cases' JSON.
 
 use serde_json::Value;
-use sextant_agent::exposition::family::{
+use sextant_proto::metric_family::{
     Bucket, Counter, Exemplar, FamilyType, Gauge, Histogram, LabelPair, Metric, MetricFamily, Quantile,
     Summary, Timestamp, Untyped,
 };

@@ -11,13 +11,11 @@ use std::{
 
 use sextant_agent::{
     Agent, AgentConfig, ScrapeConfigs,
-    exposition::{
-        family::{Metric, MetricFamily},
-        label_pairs, text_to_families,
-    },
+    exposition::{label_pairs, text_to_families},
     host::{HostFamily, HostMetrics, HostPaths, HostSample, kernel_clock},
 };
 use sextant_model::Labels;
+use sextant_proto::metric_family::{Metric, MetricFamily};
 use tokio::sync::watch;
 
 use crate::target_double::Recorder;

@@ -74,3 +74,46 @@ fn legacy_target_labels() {
         if Some(valid) == case["valid"].as_bool() { Ok(()) } else { Err(format!("{}: {valid}", case["str"])) }
     });
 }
+
+fn replacing(regex: &str) -> RelabelConfig {
+    RelabelConfig {
+        source_labels: vec!["a".into()],
+        regex: Some(regex.into()),
+        target_label: "found".into(),
+        ..RelabelConfig::default()
+    }
+}
+
+#[test]
+fn expressions_are_of_the_syntax_of_go() {
+    for (regex, value, found) in [
+        // A brace that begins no repetition is a literal; quoting.
+        (r"x{(.*)}", "x{1}", Some("1")),
+        (r"\Qa.b\E(.*)", "a.bc", Some("c")),
+        (r"\Qa.b\E(.*)", "axbc", None),
+        // Classes are ASCII and have no operators.
+        (r"(\d+)", "\u{663}", None),
+        (r"([a&&b]+)", "a&b", Some("a&b")),
+        // A value matches as a whole, line feeds and all.
+        ("(.*)", "a\nb", Some("a\nb")),
+        ("(a|ab)", "ab", Some("ab")),
+    ] {
+        let rule = RelabelRule::new(replacing(regex), NameScheme::Utf8).expect(regex);
+        let mut labels = LabelsBuilder::default();
+        labels.set("a", value);
+        assert!(rule.apply(&mut labels));
+        assert_eq!(labels.get("found"), found, "{regex}");
+        // It is shown as it was written.
+        assert_eq!(serde_json::to_value(&rule).expect("JSON")["regex"], regex);
+    }
+}
+
+#[test]
+fn expressions_have_bounds() {
+    let new = |regex: &str| RelabelRule::new(replacing(regex), NameScheme::Utf8).map(drop);
+    for regex in ["(", "a{1001}", "((((a{100}){100}){100}){100})", &"a".repeat(1 << 20)] {
+        let error = new(regex).expect_err("refused").to_string();
+        assert!(error.starts_with("invalid regular expression: ") && error.len() < 200, "{error}");
+    }
+    assert_eq!(new("a{1000}"), Ok(()));
+}

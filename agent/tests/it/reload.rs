@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
-use sextant_agent::{Agent, AgentConfig, AgentError};
+use sextant_agent::{Agent, AgentConfig, AgentError, LastReload};
 use sextant_model::is_stale_nan;
 
 use crate::{
@@ -62,7 +62,7 @@ async fn what_the_file_says_is_taken_when_it_changes() {
     let before = running.sink.of(&up("second")).len();
     running.sink.wait(&up("second"), before + 2).await;
     assert_eq!(running.agent.scrape_pools(), ["second"]);
-    let error = running.agent.reload_file().await.expect_err("the file is wrong").to_string();
+    let error = running.agent.reload().await.expect_err("the file is wrong").to_string();
     assert!(error.contains("\"scrape_intervall\", did you mean \"scrape_interval\"?"), "{error}");
 
     // What was in force before is in the file again.
@@ -114,8 +114,58 @@ async fn intervals_that_labels_of_a_target_set_are_taken() {
     let running = Running::start(&yaml("1h"));
     until("the target is there", || !running.agent.targets().active_targets.is_empty()).await;
     let scrapes = sextant_agent::ScrapeConfigs::from_yaml(&yaml("50ms")).expect("valid");
-    running.agent.reload(scrapes).await.expect("the agent runs");
+    running.agent.set_scrapes(scrapes).await.expect("the agent runs");
     running.sink.wait(&format!("up{{instance=\"{address}\", job=\"j\"}}"), 2).await;
     assert_eq!(running.agent.targets().active_targets[0].scrape_interval, "50ms");
+    running.end().await;
+}
+
+#[tokio::test]
+async fn a_reload_reads_the_file_at_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("scrape.yml");
+    let (address, _) = target(|_, _| Answer::text("a 1\n")).await;
+    fs::write(&path, yaml("first", &address, "")).expect("a file");
+    let sink = Arc::new(Recorder::default());
+    // The file is looked at when the agent starts, and not again by itself.
+    let config = AgentConfig { scrape_config_poll: Duration::from_secs(86_400), ..config(&path) };
+    let agent = Agent::open(config, sink.clone()).await.expect("a valid file");
+    assert_eq!(agent.last_reload(), LastReload { successful: false, taken: None });
+    let running = Running::of(agent, sink);
+    let up = |job: &str| format!("up{{instance=\"{address}\", job=\"{job}\"}}");
+    running.sink.wait(&up("first"), 1).await;
+    let started = running.agent.last_reload();
+    assert!(started.successful && started.taken.is_some(), "{started:?}");
+
+    fs::write(&path, yaml("second", &address, "")).expect("a file");
+    running.agent.reload().await.expect("a valid file");
+    assert_eq!(running.agent.scrape_pools(), ["second"]);
+    let taken = running.agent.last_reload();
+    assert!(taken.successful && taken.taken >= started.taken, "{taken:?}");
+    // A file that says what it said is taken again.
+    running.agent.reload().await.expect("a valid file");
+
+    fs::write(&path, yaml("third", &address, "  relabel_configs: [{action: none}]\n")).expect("a file");
+    let error = running.agent.reload().await.expect_err("the file is wrong").to_string();
+    assert!(error.contains("unknown relabel action \"none\""), "{error}");
+    assert_eq!(running.agent.scrape_pools(), ["second"]);
+    let refused = running.agent.last_reload();
+    assert!(!refused.successful && refused.taken >= taken.taken, "{refused:?}");
+    fs::remove_file(&path).expect("the file is there");
+    assert!(matches!(running.agent.reload().await, Err(AgentError::ReadConfig { .. })));
+
+    fs::write(&path, yaml("second", &address, "")).expect("a file");
+    running.agent.reload().await.expect("a valid file");
+    assert!(running.agent.last_reload().successful);
+    let agent = running.agent.clone();
+    running.end().await;
+    assert!(matches!(agent.reload().await, Err(AgentError::NotRunning)));
+}
+
+#[tokio::test]
+async fn without_a_file_there_is_nothing_to_reload() {
+    let running = Running::start("scrape_configs: []");
+    assert!(matches!(running.agent.reload().await, Err(AgentError::NoConfigFile)));
+    assert!(running.agent.last_reload().successful);
     running.end().await;
 }

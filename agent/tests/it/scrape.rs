@@ -3,12 +3,12 @@
 use std::{io::Write, sync::Arc, time::Duration};
 
 use prost::Message;
-use sextant_agent::{
-    Agent, AgentConfig, ScrapeConfigs,
-    exposition::family::{BucketSpan, FamilyType, Histogram, Metric, MetricFamily, Timestamp},
-};
+use sextant_agent::{Agent, AgentConfig, ScrapeConfigs};
 use sextant_model::{TenantId, is_stale_nan};
-use sextant_proto::{WriteError, WriteRequest, WriteSink, WriteSummary};
+use sextant_proto::{
+    WriteError, WriteRequest, WriteSink, WriteSummary,
+    metric_family::{BucketSpan, FamilyType, Histogram, Metric, MetricFamily, Timestamp},
+};
 use tokio::sync::watch;
 
 use crate::{
@@ -169,7 +169,7 @@ async fn a_target_that_is_taken_out_ends_its_series() {
     running.sink.wait(&series("up", &gone), 1).await;
     running.sink.wait(&series("up", &stays), 1).await;
     let less = ScrapeConfigs::from_yaml(&job(&stays, "")).expect("a valid configuration");
-    running.agent.reload(less.clone()).await.expect("the agent runs");
+    running.agent.set_scrapes(less.clone()).await.expect("the agent runs");
     let before = running.sink.of(&series("up", &stays)).len();
     running.sink.wait(&series("up", &stays), before + 2).await;
     assert_eq!(running.agent.targets().active_targets.len(), 1);
@@ -181,7 +181,7 @@ async fn a_target_that_is_taken_out_ends_its_series() {
         // The agent that ends leaves the series of the other target to its successor.
         assert!(!sink.values(&series(name, &stays)).into_iter().any(is_stale_nan), "{name}");
     }
-    assert!(agent.reload(less).await.is_err());
+    assert!(agent.set_scrapes(less).await.is_err());
 }
 
 /// Never answers.

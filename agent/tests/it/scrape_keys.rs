@@ -74,7 +74,7 @@ async fn a_target_that_hangs_does_not_hold_up_a_reload() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let scrapes = ScrapeConfigs::from_yaml(&job(&good, "")).expect("valid");
-    running.agent.reload(scrapes).await.expect("the agent runs");
+    running.agent.set_scrapes(scrapes).await.expect("the agent runs");
     running.sink.wait(&series("up", &good), 1).await;
     let values = running.end().await.values(&series("up", &silent));
     assert!(matches!(values[..], [v] if is_stale_nan(v)), "{values:?}");

@@ -1,6 +1,6 @@
 //! A metrics request as series.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 
 use opentelemetry_proto::tonic::{
     collector::metrics::v1::ExportMetricsServiceRequest,
@@ -80,7 +80,8 @@ pub fn translate_within(
 ) -> Translated {
     let mut out = Translated { label_bytes_max, ..Translated::default() };
     let mut between_left = TARGET_INFO_BETWEEN_MAX;
-    let mut families = HashMap::<String, MetricMetadata>::new();
+    // Resources may describe a family differently.
+    let mut families = HashSet::<(String, MetricMetadata)>::new();
     for resource in &request.resource_metrics {
         let attributes: &[KeyValue] = resource.resource.as_ref().map_or(&[], |r| &r.attributes);
         let mut times = TimeSpan::default();
@@ -91,9 +92,7 @@ pub fn translate_within(
                     return out;
                 }
                 let mut writer = MetricWriter { options, base: &base, out: &mut out, times: &mut times };
-                if let Some((family, metadata)) = writer.metric(metric) {
-                    families.insert(family, metadata);
-                }
+                families.extend(writer.metric(metric));
             }
         }
         let Some((first, last)) = times.0 else { continue };

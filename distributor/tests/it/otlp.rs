@@ -402,3 +402,16 @@ fn types() {
 fn custom_buckets_are_of_their_schema() {
     assert_eq!(parts::custom_buckets(&histogram(&Value::Null), false).schema, CUSTOM_BUCKETS_SCHEMA);
 }
+
+#[test]
+fn descriptions_of_a_metric_that_differ_are_all_kept() {
+    let described = |help: &str| {
+        metric(&serde_json::json!({
+            "name": "m", "description": help, "gauge": { "data_points": [{ "double_value": 1.0, "timestamp": 1000 }] },
+        }))
+    };
+    let sent = request(vec![], &Value::Null, ["b", "a", "b"].map(described).into());
+    let metadata = translate(&sent, &OtlpOptions::default()).request.metadata;
+    let helps: Vec<_> = metadata.iter().map(|(name, m)| (name.as_str(), m.help.as_str())).collect();
+    assert_eq!(helps, [("m", "a"), ("m", "b")]);
+}

@@ -62,6 +62,19 @@ pub(crate) fn uses_refs(batch: &WriteBatchView<'_>) -> bool {
         || batch.exemplars.iter().any(|e| e.series < NEW_SERIES_BASE)
 }
 
+/// Whether the batch has a series of increments; `rows` are those that its refs name.
+pub(crate) fn has_increments(batch: &WriteBatchView<'_>, rows: Option<&Rows>) -> bool {
+    let len = rows.map_or(0, |r| r.table.len());
+    let is_delta = |first: u32, count: u32| {
+        let (from, to) = (first as usize, first as usize + count as usize);
+        let known = rows.filter(|_| first < NEW_SERIES_BASE && to <= len);
+        known.is_some_and(|r| (from..to).any(|i| r.table.place(i as SeriesRef).has(DELTA)))
+    };
+    batch.new_series.iter().any(|s| s.flags & SERIES_DELTA != 0)
+        || batch.runs.iter().any(|r| is_delta(r.first, r.count))
+        || batch.histograms.iter().any(|h| is_delta(h.series, 1))
+}
+
 /// What a batch that was applied before would have been answered: the refs of its series, as far as this generation has them.
 pub(crate) fn answer_duplicate(batch: &WriteBatchView<'_>, rows: Option<&Rows>, epoch: u64) -> AppendOutcome {
     let find = |labels: &[u8]| rows.and_then(|r| r.table.find(SeriesTable::hash(labels), labels));
@@ -138,7 +151,7 @@ pub(crate) fn apply(
         }
     }
     for (family, m) in &batch.metadata {
-        rows.set_metadata(family, m);
+        rows.add_metadata(family, m);
     }
     AppendOutcome { epoch, new_refs, duplicate: false, refused: context.refused }
 }

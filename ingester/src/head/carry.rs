@@ -5,9 +5,9 @@
 //!
 //! Format (little-endian; `v` varint, `z` zigzag varint):
 //! ```text
-//! u8 version=1 | u64 epoch of the next generation | u64 position of log index 0
+//! u8 version=2 | u64 epoch of the next generation | u64 position of log index 0
 //! z newest clock | v ids { z clock, u128 id }
-//! v tenants { v length, id; u8 has newest, z newest; z touched;
+//! v tenants { v length, id; u8 has newest, z newest; z touched; u128 salt (not in version 1);
 //!             v totals { u128 series, z start, z newest, z touched, u8 has before, f64 before?, f64 total }
 //!             v totals { u128 series, z start, z newest, z touched, u8 has before, histogram before?, histogram total } }
 //! ```
@@ -22,7 +22,7 @@ use super::{
     totals::{Total, Totals},
 };
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// A tenant of whom nothing came for this long is forgotten.
 const TENANT_IDLE_MS_MAX: i64 = 24 * 3_600_000;
@@ -33,6 +33,8 @@ pub(crate) struct TenantCarry {
     /// The newest timestamp of a sample: the out-of-order window ends here.
     pub(crate) t_max: Option<i64>,
     pub(crate) touched_ms: i64,
+    /// The id of the last deletion; 0 for none. Writes are remembered by their id and this.
+    pub(crate) salt: u128,
     pub(crate) floats: Totals<f64>,
     pub(crate) histograms: Totals<Histogram>,
 }
@@ -64,6 +66,15 @@ pub enum CarryError {
 impl Carry {
     pub(crate) fn tenant(&mut self, id: &str) -> &mut TenantCarry {
         self.tenants.entry(id.into()).or_default()
+    }
+
+    /// What a write is remembered by: after a deletion another number, so that the same batch is stored again, except for
+    /// one with increments, which would be counted twice.
+    pub(crate) fn write_id(&self, tenant: &str, id: u128, has_increments: impl FnOnce() -> bool) -> u128 {
+        match self.tenants.get(tenant) {
+            Some(t) if t.salt != 0 && !has_increments() => id ^ t.salt,
+            _ => id,
+        }
     }
 
     /// Forgets what nobody will ask for; by the batches' clocks, so that every replica forgets alike.
@@ -105,6 +116,7 @@ impl Carry {
             out.push(u8::from(t.t_max.is_some()));
             put_zigzag(&mut out, t.t_max.unwrap_or_default());
             put_zigzag(&mut out, t.touched_ms);
+            out.extend_from_slice(&t.salt.to_le_bytes());
             encode_totals(&t.floats, &mut out, |v, out| out.extend_from_slice(&v.to_le_bytes()));
             encode_totals(&t.histograms, &mut out, Histogram::encode);
         }
@@ -113,17 +125,17 @@ impl Carry {
 
     /// Reads checkpoint bytes: the state, the epoch that begins with it, the position of log index 0.
     pub(crate) fn decode(bytes: &[u8]) -> Result<(Self, u64, u64), CarryError> {
-        match bytes.first() {
-            Some(&VERSION) => {}
+        let version = match bytes.first() {
+            Some(&v @ 1..=VERSION) => v,
             Some(&v) => return Err(CarryError::Version(v)),
             None => return Err(CarryError::Damaged),
-        }
+        };
         let mut rest = &bytes[1..];
-        let decoded = Self::decode_body(&mut rest).ok_or(CarryError::Damaged)?;
+        let decoded = Self::decode_body(version, &mut rest).ok_or(CarryError::Damaged)?;
         if rest.is_empty() { Ok(decoded) } else { Err(CarryError::Damaged) }
     }
 
-    fn decode_body(rest: &mut &[u8]) -> Option<(Self, u64, u64)> {
+    fn decode_body(version: u8, rest: &mut &[u8]) -> Option<(Self, u64, u64)> {
         let epoch = u64::from_le_bytes(array(rest)?);
         let base = u64::from_le_bytes(array(rest)?);
         let mut carry = Self::default();
@@ -139,9 +151,10 @@ impl Carry {
             let has_newest = array::<1>(rest)? != [0];
             let t_max = Some(zigzag(rest)?).filter(|_| has_newest);
             let touched_ms = zigzag(rest)?;
+            let salt = if version == 1 { 0 } else { u128::from_le_bytes(array(rest)?) };
             let floats = decode_totals(rest, |rest| array(rest).map(f64::from_le_bytes))?;
             let histograms = decode_totals(rest, |rest| Histogram::decode(rest).ok())?;
-            carry.tenants.insert(id.into(), TenantCarry { t_max, touched_ms, floats, histograms });
+            carry.tenants.insert(id.into(), TenantCarry { t_max, touched_ms, salt, floats, histograms });
         }
         Some((carry, epoch, base))
     }
@@ -194,6 +207,23 @@ mod tests {
         let h = Histogram { count: 3.0, ..Histogram::default() };
         c.tenant("b").histograms.add(8, 10, h, 3, 0);
         c
+    }
+
+    #[test]
+    fn a_checkpoint_without_salts_is_read() {
+        let mut c = Carry::default();
+        c.tenant("a").saw(-5);
+        let mut bytes = c.encode(7, 5);
+        let salt = bytes.len() - 2 - 16..bytes.len() - 2;
+        bytes.drain(salt);
+        bytes[0] = 1;
+        let (back, epoch, base) = Carry::decode(&bytes).unwrap();
+        assert_eq!((epoch, base, back.encode(7, 5)), (7, 5, c.encode(7, 5)));
+        bytes[0] = VERSION + 1;
+        assert!(matches!(Carry::decode(&bytes), Err(CarryError::Version(_))));
+        assert_eq!(back.write_id("a", 9, || true), 9);
+        c.tenant("a").salt = 6;
+        assert_eq!((c.write_id("a", 9, || true), c.write_id("a", 9, || false)), (9, 15));
     }
 
     #[test]

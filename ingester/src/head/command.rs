@@ -5,6 +5,7 @@
 //! 2 seal      nothing
 //! 3 flushed   u64 position, little-endian
 //! 4 begin     u64 position, little-endian
+//! 5 delete    the deletion (see `delete`)
 //! ```
 
 use bytes::Bytes;
@@ -13,6 +14,7 @@ const WRITE: u8 = 1;
 const SEAL: u8 = 2;
 const FLUSHED: u8 = 3;
 const BEGIN: u8 = 4;
+const DELETE: u8 = 5;
 
 /// One payload of a shard's log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +29,8 @@ pub enum Command<'a> {
     /// The first payload of a new log: positions go on behind this one, because the manifests cover what an earlier log,
     /// whose disk is gone, had up to it.
     Begin(u64),
+    /// Delete rows that came before, see [`super::encode_delete`]. Alone in its entry, like a seal.
+    Delete(&'a [u8]),
 }
 
 impl<'a> Command<'a> {
@@ -37,6 +41,7 @@ impl<'a> Command<'a> {
             (&SEAL, []) => Some(Self::Seal),
             (&FLUSHED, body) => Some(Self::Flushed(u64::from_le_bytes(body.try_into().ok()?))),
             (&BEGIN, body) => Some(Self::Begin(u64::from_le_bytes(body.try_into().ok()?))),
+            (&DELETE, body) => Some(Self::Delete(body)),
             _ => None,
         }
     }
@@ -45,10 +50,10 @@ impl<'a> Command<'a> {
     pub fn encode(&self) -> Bytes {
         let mut out = Vec::new();
         match self {
-            Self::Write(batch) => {
-                out.reserve_exact(1 + batch.len());
-                out.push(WRITE);
-                out.extend_from_slice(batch);
+            Self::Write(body) | Self::Delete(body) => {
+                out.reserve_exact(1 + body.len());
+                out.push(if matches!(self, Self::Delete(_)) { DELETE } else { WRITE });
+                out.extend_from_slice(body);
             }
             Self::Seal => out.push(SEAL),
             Self::Flushed(position) | Self::Begin(position) => {
@@ -66,10 +71,16 @@ mod tests {
 
     #[test]
     fn commands_come_back_and_nothing_else_is_one() {
-        for c in [Command::Write(b"abc"), Command::Seal, Command::Flushed(7), Command::Begin(9)] {
+        for c in [
+            Command::Write(b"abc"),
+            Command::Seal,
+            Command::Flushed(7),
+            Command::Begin(9),
+            Command::Delete(b"x"),
+        ] {
             assert_eq!(Command::decode(&c.encode()), Some(c));
         }
-        for bad in [&b""[..], b"\x00", b"\x02x", b"\x03short", b"\x04", b"\x05"] {
+        for bad in [&b""[..], b"\x00", b"\x02x", b"\x03short", b"\x04", b"\x06"] {
             assert_eq!(Command::decode(bad), None);
         }
     }

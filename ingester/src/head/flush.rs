@@ -33,7 +33,9 @@ impl TenantFlush {
     pub fn new(head: Arc<TenantHead>) -> Self {
         let rows = head.rows.read();
         let mut buf = Default::default();
-        let used = |&r: &SeriesRef| has_any_sample(&rows, r, &mut buf) || rows.exemplars.contains_key(&r);
+        let used = |&r: &SeriesRef| {
+            has_any_sample(&rows, r, &mut buf) || (!rows.is_cut(r) && rows.exemplars.contains_key(&r))
+        };
         let mut sorted: Vec<(&str, SeriesRef)> =
             rows.refs().filter(used).map(|r| (metric_name(rows.table.label_bytes(r)), r)).collect();
         sorted.sort_unstable_by(|a, b| {
@@ -77,7 +79,7 @@ impl TenantFlush {
     /// The i-th series' exemplars.
     pub fn exemplars(&self, i: usize) -> Vec<Exemplar> {
         let rows = self.head.rows.read();
-        rows.exemplars.get(&self.series[i].0).map(|e| e.read(ALL)).unwrap_or_default()
+        rows.exemplars_of(self.series[i].0, ALL)
     }
 
     /// Metadata of the i-th series' family: of its name, or of its name without a suffix.
@@ -93,12 +95,10 @@ impl TenantFlush {
 }
 
 impl TenantFlush {
-    /// All metadata of the tenant's metric families, in order of name.
+    /// All metadata of the tenant's metric families, in order of name, the newest description first.
     pub fn families(&self) -> Vec<(String, MetricMetadata)> {
         let rows = self.head.rows.read();
-        let mut all: Vec<_> = rows.metadata.iter().map(|(n, m)| (n.to_string(), m.clone())).collect();
-        all.sort_unstable();
-        all
+        rows.metadata.iter().map(|(n, m)| (n.to_string(), m.clone())).collect()
     }
 }
 
@@ -116,7 +116,8 @@ struct TimeKeys {
 impl TimeKeys {
     fn of(&mut self, rows: &Rows, series: SeriesRef) -> Option<u64> {
         let place = rows.table.place(series);
-        let (group, slot) = place.group().filter(|_| !place.has(BESIDE | HISTOGRAMS))?;
+        let simple = !place.has(BESIDE | HISTOGRAMS) && !rows.is_cut(series);
+        let (group, slot) = place.group().filter(|_| simple)?;
         let entry = &rows.groups[group as usize].group;
         self.scratch.clear();
         self.scratch.extend(entry.sealed().iter().map(|c| c.mask(slot as usize)));

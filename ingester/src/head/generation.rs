@@ -119,8 +119,9 @@ impl Generation {
         self.tenants.read().get(id).cloned()
     }
 
-    pub(crate) fn add_tenant(&self, id: TenantId) -> Arc<TenantHead> {
-        let head = Arc::new(TenantHead::new(id.clone()));
+    /// Adds a tenant whose first rows are those of the entry at a position.
+    pub(crate) fn add_tenant(&self, id: TenantId, position: u64) -> Arc<TenantHead> {
+        let head = Arc::new(TenantHead::new(id.clone(), position));
         self.tenants.write().insert(id.as_str().into(), head.clone());
         head
     }
@@ -133,6 +134,10 @@ impl Generation {
             self.memory.fetch_sub(memory_before - memory, Ordering::Relaxed);
         }
         self.samples.fetch_add(samples, Ordering::Relaxed);
+    }
+
+    pub(crate) fn add_memory(&self, bytes: usize) {
+        self.memory.fetch_add(bytes, Ordering::Relaxed);
     }
 
     pub(crate) fn seal(&self, position: u64, index: u64, checkpoint: Bytes) {

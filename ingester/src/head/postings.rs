@@ -10,10 +10,7 @@ use foldhash::fast::RandomState;
 use hashbrown::{HashMap, HashTable};
 use roaring::RoaringBitmap;
 
-use super::{
-    arena::Span,
-    series::{SeriesRef, SeriesTable},
-};
+use super::series::{SeriesRef, SeriesTable, Span};
 
 /// A list of this many refs takes as much as the bitmap that replaces it.
 const LIST_MAX: usize = 64;
@@ -52,7 +49,7 @@ pub(crate) struct Postings {
     hasher: RandomState,
     /// The labels of the series added last: its neighbour shares most of them, at the same position.
     last: Vec<(Range<usize>, TermId)>,
-    last_span: Option<Span>,
+    last_series: Option<SeriesRef>,
     scratch: Vec<(Range<usize>, TermId)>,
 }
 
@@ -79,9 +76,8 @@ impl Postings {
         memory: &mut usize,
     ) -> (Option<TermId>, Option<TermId>) {
         let mut target = (None, None);
-        let span = table.span(series);
-        let labels = table.bytes(span);
-        let before = self.last_span.map_or(&[][..], |s| table.bytes(s));
+        let labels = table.label_bytes(series);
+        let before = self.last_series.map_or(&[][..], |s| table.label_bytes(s));
         let mut now = std::mem::take(&mut self.scratch);
         now.clear();
         let mut at = 0;
@@ -91,7 +87,7 @@ impl Postings {
             let same = self.last.get(now.len()).filter(|(r, _)| before[r.clone()] == *bytes);
             let term = match same {
                 Some((_, term)) => *term,
-                None => self.term(table, bytes, span.part(at..end), memory),
+                None => self.term(table, bytes, table.span(series, at..end), memory),
             };
             let t = &mut self.terms[term as usize];
             t.refs.push(series, memory);
@@ -104,7 +100,7 @@ impl Postings {
             at = end;
         }
         self.scratch = std::mem::replace(&mut self.last, now);
-        self.last_span = Some(span);
+        self.last_series = Some(series);
         target
     }
 
@@ -179,6 +175,18 @@ impl Postings {
             }
             Refs::List(l) => set.extend(l.iter().copied()),
             Refs::Bitmap(b) => *set |= &**b,
+        }
+    }
+
+    /// Leaves a term's series of a set.
+    pub(crate) fn intersect_into(&self, term: TermId, set: &mut RoaringBitmap) {
+        match &self.terms[term as usize].refs {
+            Refs::Run(r) => {
+                set.remove_range(..r.start);
+                set.remove_range(r.end..);
+            }
+            Refs::List(l) => *set = l.iter().copied().filter(|&r| set.contains(r)).collect(),
+            Refs::Bitmap(b) => *set &= &**b,
         }
     }
 

@@ -1,9 +1,9 @@
 //! Reads over the generations of a head that are after a position.
 
 use foldhash::fast::RandomState;
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashSet;
 use roaring::RoaringBitmap;
-use sextant_model::{Labels, SeriesBuf, SeriesSet, TenantId};
+use sextant_model::{Labels, MetadataTable, MetricMetadata, SeriesBuf, SeriesSet, TenantId};
 use sextant_proto::{
     ExemplarSeries, HeadSelection, MetadataEntry, SelectLimits, SelectRequest, ShardError, ShardStats,
 };
@@ -80,6 +80,7 @@ impl Head {
     pub fn series(&self, r: &SelectRequest) -> Result<Vec<Labels>, ShardError> {
         let mut found: Set<Labels> = Set::default();
         for (head, series) in self.matching(r)? {
+            let series: Vec<_> = series.iter().collect();
             found.extend(head.labels_of(&series).into_iter().map(|(labels, _)| labels));
             if found.len() > r.limits.series_max {
                 return Err(too_many_series(r.limits));
@@ -118,18 +119,15 @@ impl Head {
         Ok(found)
     }
 
-    /// All metadata of a tenant, in order of name; the newest counts.
+    /// All metadata of a tenant, in order of name, each family's newest first.
     pub fn metadata(&self, tenant: &TenantId, after: u64) -> Result<Vec<MetadataEntry>, ShardError> {
-        let mut found: HashMap<Box<str>, MetadataEntry, RandomState> = HashMap::default();
-        for head in self.tenant_after(tenant, after)? {
-            for (name, metadata) in &head.rows.read().metadata {
-                let entry = MetadataEntry { name: name.to_string(), metadata: metadata.clone() };
-                found.insert(name.clone(), entry);
-            }
+        let mut found = MetadataTable::default();
+        for head in self.tenant_after(tenant, after)?.iter().rev() {
+            head.rows.read().metadata.iter().for_each(|(name, m)| found.add_older(name, m));
         }
-        let mut found: Vec<_> = found.into_values().collect();
-        found.sort_unstable();
-        Ok(found)
+        let entry =
+            |(name, m): (&str, &MetricMetadata)| MetadataEntry { name: name.into(), metadata: m.clone() };
+        Ok(found.iter().map(entry).collect())
     }
 
     /// Counts for a tenant. A sample that replaces one that was sealed already is counted again.
@@ -139,6 +137,11 @@ impl Head {
         let mut ids: Set<u128> = Set::default();
         for head in &heads {
             let rows = head.rows.read();
+            if rows.has_cuts() {
+                drop(rows);
+                head.count_left(&mut stats, &mut ids);
+                continue;
+            }
             stats.samples += rows.samples;
             stats.min_t = stats.min_t.min(rows.t_min);
             stats.max_t = stats.max_t.max(rows.t_max);

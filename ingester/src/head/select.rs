@@ -40,8 +40,35 @@ impl TenantHead {
     /// The series that match.
     pub(crate) fn matching(&self, matchers: &[Matcher]) -> RoaringBitmap {
         let count = self.rows.read().table.len() as u32;
-        let mut scans: Vec<TermScan<'_>> = matchers.iter().map(TermScan::new).collect();
-        for scan in &mut scans {
+        let scans = matchers.iter().map(TermScan::new);
+        let (mut named, mut others): (Vec<_>, Vec<_>) = scans.partition(TermScan::names_values);
+        self.scan(&mut named);
+        let among = (!named.is_empty()).then(|| combine(&named, None, &self.rows.read().postings, count));
+        let Some(mut among) = among else {
+            self.scan(&mut others);
+            return combine(&others, None, &self.rows.read().postings, count);
+        };
+        others.retain(|scan| {
+            let by_series = scan.prefers_series(&self.rows.read().postings, among.len());
+            if by_series {
+                let mut kept: Vec<SeriesRef> = Vec::new();
+                self.in_slices(&among, |rows, slice| {
+                    kept.extend(slice.iter().filter(|&&r| scan.matches(&rows.table, r)));
+                    true
+                });
+                among = kept.into_iter().collect();
+            }
+            !by_series
+        });
+        if others.is_empty() || among.is_empty() {
+            return among;
+        }
+        self.scan(&mut others);
+        combine(&others, Some(among), &self.rows.read().postings, count)
+    }
+
+    fn scan(&self, scans: &mut [TermScan<'_>]) {
+        for scan in scans {
             loop {
                 let rows = self.rows.read();
                 if scan.step(&rows.postings, &rows.table) {
@@ -49,7 +76,6 @@ impl TenantHead {
                 }
             }
         }
-        combine(&scans, &self.rows.read().postings, count)
     }
 
     /// Calls `f` with the rows and a few series at a time, until all were seen or `f` returns false.
@@ -80,13 +106,13 @@ impl TenantHead {
         found.into_iter().collect()
     }
 
-    /// The labels of series, in no order.
-    pub(crate) fn labels_of(&self, series: &RoaringBitmap) -> Vec<(Labels, SeriesRef)> {
-        let mut out = Vec::with_capacity(series.len() as usize);
-        self.in_slices(series, |rows, slice| {
+    /// The labels of series.
+    pub(crate) fn labels_of(&self, series: &[SeriesRef]) -> Vec<(Labels, SeriesRef)> {
+        let mut out = Vec::with_capacity(series.len());
+        for slice in series.chunks(SLICE) {
+            let rows = self.rows.read();
             out.extend(slice.iter().map(|&r| (rows.labels(r), r)));
-            true
-        });
+        }
         out
     }
 
@@ -113,7 +139,7 @@ impl TenantHead {
         let mut out = Vec::new();
         self.in_slices(&(with & series), |rows, slice| {
             for r in slice {
-                let exemplars = rows.exemplars.get(r).map(|e| e.read(range)).unwrap_or_default();
+                let exemplars = rows.exemplars_of(*r, range);
                 if !exemplars.is_empty() {
                     out.push(ExemplarSeries { labels: rows.labels(*r), exemplars });
                 }
@@ -137,8 +163,8 @@ pub(crate) struct Cursor<'a> {
 impl<'a> Cursor<'a> {
     /// Begins with the first of the series that match.
     pub(crate) fn new(head: &'a TenantHead, matchers: &[Matcher], range: (i64, i64)) -> Self {
-        let mut series = head.labels_of(&head.matching(matchers));
-        series.sort_unstable_by(|a, b| compare_labels(b.0.as_bytes(), a.0.as_bytes()));
+        let mut series = head.in_order(&head.matching(matchers));
+        series.reverse();
         Self { head, range, series, ahead: VecDeque::new(), buf: ReadBuf::default() }
     }
 
@@ -180,9 +206,7 @@ impl Found {
         if matching.len() > r.limits.series_max as u64 {
             return Err(too_many_series(r.limits));
         }
-        let mut series = head.labels_of(&matching);
-        series.sort_unstable_by(|a, b| compare_labels(a.0.as_bytes(), b.0.as_bytes()));
-        let (labels, refs) = series.into_iter().unzip();
+        let (labels, refs) = head.in_order(&matching).into_iter().unzip();
         let rows = head.rows.read();
         let each = rows.samples as f64 / rows.table.len().max(1) as f64;
         let (from, to) = (rows.t_min.max(r.start), rows.t_max.min(r.end));

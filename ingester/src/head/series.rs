@@ -7,7 +7,7 @@ use hashbrown::HashTable;
 use sextant_model::Labels;
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::arena::{Arena, Span};
+use super::arena::Arena;
 
 /// A series' number within its tenant and generation.
 pub(crate) type SeriesRef = u32;
@@ -48,10 +48,17 @@ impl Place {
     }
 }
 
-#[derive(Clone, Copy)]
 struct Entry {
     hash: [u64; 2],
-    labels: Span,
+    labels: Labels,
+}
+
+/// A part of a series' label bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Span {
+    series: SeriesRef,
+    at: u32,
+    len: u32,
 }
 
 /// See the module's documentation.
@@ -79,7 +86,7 @@ impl SeriesTable {
         let halves = [hash as u64, (hash >> 64) as u64];
         let same = |&r: &SeriesRef| {
             let e = &self.entries[r as usize];
-            e.hash == halves && self.arena.get(e.labels) == labels
+            e.hash == halves && e.labels.as_bytes() == labels
         };
         self.by_hash.find(hash as u64, same).copied()
     }
@@ -88,8 +95,8 @@ impl SeriesTable {
     pub(crate) fn insert(&mut self, hash: u128, labels: &[u8], flags: u16, memory: &mut usize) -> SeriesRef {
         let series = self.entries.len() as SeriesRef;
         let before = self.tables_memory();
-        let span = self.arena.push(labels, memory);
-        self.entries.push(Entry { hash: [hash as u64, (hash >> 64) as u64], labels: span });
+        let labels = self.arena.push(labels, memory);
+        self.entries.push(Entry { hash: [hash as u64, (hash >> 64) as u64], labels });
         self.places.push(Place { group: 0, slot: u16::MAX, flags });
         let entries = &self.entries;
         self.by_hash.insert_unique(hash as u64, series, |&r| entries[r as usize].hash[0]);
@@ -103,9 +110,9 @@ impl SeriesTable {
             + self.by_hash.allocation_size()
     }
 
-    /// Where the label bytes lie.
-    pub(crate) fn span(&self, series: SeriesRef) -> Span {
-        self.entries[series as usize].labels
+    /// Where a part of a series' label bytes lies.
+    pub(crate) fn span(&self, series: SeriesRef, part: std::ops::Range<usize>) -> Span {
+        Span { series, at: part.start as u32, len: part.len() as u32 }
     }
 
     /// The series' identity.
@@ -115,18 +122,21 @@ impl SeriesTable {
     }
 
     /// The canonical label bytes.
+    #[inline]
     pub(crate) fn label_bytes(&self, series: SeriesRef) -> &[u8] {
-        self.arena.get(self.span(series))
+        self.entries[series as usize].labels.as_bytes()
     }
 
-    /// The labels, as a copy.
+    /// The labels; shared, not copied.
+    #[inline]
     pub(crate) fn labels(&self, series: SeriesRef) -> Labels {
-        Labels::from_trusted_bytes(self.label_bytes(series))
+        self.entries[series as usize].labels.clone()
     }
 
-    /// Bytes of the arena.
+    /// Bytes of a part of a series' labels.
+    #[inline]
     pub(crate) fn bytes(&self, span: Span) -> &[u8] {
-        self.arena.get(span)
+        &self.label_bytes(span.series)[span.at as usize..(span.at + span.len) as usize]
     }
 
     #[inline]

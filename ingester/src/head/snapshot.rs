@@ -24,6 +24,8 @@ pub(crate) struct Snapshot {
     side: Option<Side>,
     histograms: Option<Histograms>,
     starts: Option<Starts>,
+    /// Times to leave out.
+    deleted: Vec<(i64, i64)>,
 }
 
 /// Memory that reading needs, kept over many series.
@@ -48,6 +50,7 @@ impl Snapshot {
             side: None,
             histograms: None,
             starts: None,
+            deleted: rows.deleted(series),
         };
         if let Some((group, slot)) = place.group() {
             let group = &rows.groups[group as usize].group;
@@ -96,6 +99,9 @@ impl Snapshot {
                 out.start.clear();
             }
         }
+        if !self.deleted.is_empty() {
+            out.remove(&self.deleted);
+        }
     }
 }
 
@@ -125,7 +131,7 @@ fn overlay(out: &mut SeriesBuf, buf: &mut ReadBuf) {
 /// increments came too late.
 pub(crate) fn has_any_sample(rows: &Rows, series: SeriesRef, buf: &mut (ReadBuf, SeriesBuf)) -> bool {
     let place = rows.table.place(series);
-    if place.has(DELTA) {
+    if place.has(DELTA) || rows.is_cut(series) {
         return has_samples(rows, series, (i64::MIN, i64::MAX), buf);
     }
     place.group().is_some() || place.has(HISTOGRAMS)
@@ -139,7 +145,7 @@ pub(crate) fn has_samples(
     buf: &mut (ReadBuf, SeriesBuf),
 ) -> bool {
     let place = rows.table.place(series);
-    let simple = !place.has(BESIDE | HISTOGRAMS);
+    let simple = !place.has(BESIDE | HISTOGRAMS) && !rows.is_cut(series);
     if simple {
         let Some((group, slot)) = place.group() else { return false };
         let group = &rows.groups[group as usize].group;

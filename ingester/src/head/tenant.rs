@@ -8,14 +8,16 @@ use std::ops::Range;
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use parking_lot::RwLock;
-use sextant_model::{Labels, MetricMetadata, NO_START, TenantId};
+use sextant_model::{Labels, MetadataTable, MetricMetadata, NO_START, TenantId};
 use sextant_proto::RefusalKind;
 
 use super::{
     append::Context,
+    delete::Deletion,
     exemplars::Exemplars,
     group::{Erased, Group, Written},
     histograms::Histograms,
+    order::Order,
     postings::Postings,
     series::{BESIDE, DELTA, HISTOGRAMS, STARTS, SeriesRef, SeriesTable},
     side::Side,
@@ -30,17 +32,24 @@ const BIRTHS_MAX: usize = 4096;
 /// A tenant's rows, shared between the apply loop and readers.
 pub struct TenantHead {
     id: TenantId,
+    first: u64,
     pub(crate) rows: RwLock<Rows>,
+    pub(crate) order: Order,
 }
 
 impl TenantHead {
-    pub(crate) fn new(id: TenantId) -> Self {
-        Self { id, rows: RwLock::default() }
+    pub(crate) fn new(id: TenantId, first: u64) -> Self {
+        Self { id, first, rows: RwLock::default(), order: Order::default() }
     }
 
     /// Whose rows.
     pub fn id(&self) -> &TenantId {
         &self.id
+    }
+
+    /// The position of the first entry with rows of the tenant.
+    pub fn first(&self) -> u64 {
+        self.first
     }
 }
 
@@ -73,7 +82,7 @@ pub(crate) struct Rows {
     pub(crate) sides: Map<SeriesRef, Side>,
     pub(crate) histograms: Map<SeriesRef, Histograms>,
     pub(crate) exemplars: Map<SeriesRef, Exemplars>,
-    pub(crate) metadata: Map<Box<str>, MetricMetadata>,
+    pub(crate) metadata: MetadataTable,
     /// Index into `starts` by series, `u32::MAX` where it has none; as long as the last series that has one needs.
     starts_of: Vec<u32>,
     starts: Vec<Starts>,
@@ -85,6 +94,8 @@ pub(crate) struct Rows {
     pub(crate) t_min: i64,
     pub(crate) t_max: i64,
     pub(crate) memory: usize,
+    /// Applied after the generation's seal.
+    pub(crate) deletions: Vec<Deletion>,
 }
 
 impl Default for Rows {
@@ -96,7 +107,7 @@ impl Default for Rows {
             sides: Map::default(),
             histograms: Map::default(),
             exemplars: Map::default(),
-            metadata: Map::default(),
+            metadata: MetadataTable::default(),
             starts_of: Vec::new(),
             starts: Vec::new(),
             births: Map::default(),
@@ -106,6 +117,7 @@ impl Default for Rows {
             t_min: i64::MAX,
             t_max: i64::MIN,
             memory: 4096,
+            deletions: Vec::new(),
         }
     }
 }
@@ -250,16 +262,10 @@ impl Rows {
         exemplars.push(t, v, labels, memory);
     }
 
-    /// The last metadata of a family counts.
-    pub(crate) fn set_metadata(&mut self, family: &str, m: &MetricMetadata) {
-        match self.metadata.get_mut(family) {
-            Some(known) if known == m => {}
-            Some(known) => *known = m.clone(),
-            None => {
-                self.memory += family.len() + m.help.len() + m.unit.len() + 128;
-                self.metadata.insert(family.into(), m.clone());
-            }
-        }
+    pub(crate) fn add_metadata(&mut self, family: &str, m: &MetricMetadata) {
+        let before = self.metadata.memory();
+        self.metadata.add(family, m);
+        self.memory = (self.memory + self.metadata.memory()).saturating_sub(before);
     }
 
     /// Group, slot and number of consecutive series, from `series` on, that have consecutive slots of one group.

@@ -1,10 +1,13 @@
-//! The process is ended at each step of a flush, and every acknowledged row must be found once afterwards.
+//! The process is ended at each step of a flush or a deletion, and every acknowledged row must be found once afterwards.
 //!
-//! The process that dies is this test binary, started again for the one test [`child`] with a fault in its environment.
+//! The process that dies is this test binary, started again for one test ([`child`], [`deleting_child`]) with a fault in its environment.
 
-use std::{path::Path, process::Command};
+use std::{collections::BTreeMap, path::Path, process::Command};
 
-use crate::support::{Bench, config};
+use sextant_ingester::{DeleteError, SeriesDeletion, delete_series};
+use sextant_model::Matcher;
+
+use crate::support::{Bench, config, tenant};
 
 const DIR: &str = "SEXTANT_TEST_CRASH_DIR";
 const TENANTS: [&str; 3] = ["a", "b", "c"];
@@ -54,9 +57,9 @@ async fn child() {
     bench.ingester.shutdown().await;
 }
 
-fn run_child(dir: &Path, fault: &str) {
+fn run_child(test: &str, dir: &Path, fault: &str) {
     let output = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "crash::child", "--nocapture"])
+        .args(["--exact", test, "--nocapture"])
         .env(DIR, dir)
         .env("SEXTANT_FAULT", fault)
         .output()
@@ -84,7 +87,7 @@ async fn every_acknowledged_row_is_found_once_wherever_a_flush_is_cut_off() {
     for fault in FAULTS {
         for action in ["abort", "error"] {
             let dir = tempfile::tempdir().unwrap();
-            run_child(dir.path(), &fault.replace("{}", action));
+            run_child("crash::child", dir.path(), &fault.replace("{}", action));
             for _ in 0..2 {
                 let bench = Bench::open(config(dir.path()), &dir.path().join("objects")).await;
                 check(&bench, 1).await;
@@ -97,6 +100,78 @@ async fn every_acknowledged_row_is_found_once_wherever_a_flush_is_cut_off() {
             check(&bench, 2).await;
             bench.ingester.flush_now().await.unwrap();
             check(&bench, 2).await;
+            bench.ingester.shutdown().await;
+        }
+    }
+}
+
+fn deletion(times: (i64, i64)) -> SeriesDeletion {
+    SeriesDeletion {
+        tenant: tenant("a"),
+        selectors: vec![vec![Matcher::equal("i", "00001")], vec![Matcher::equal("i", "00003")]],
+        start: times.0,
+        end: times.1,
+    }
+}
+
+async fn delete(bench: &Bench) -> Result<(), DeleteError> {
+    // Half of each round.
+    delete_series(&*bench.ingester, &bench.manifests, &deletion((0, 1014))).await
+}
+
+/// What the child does: round 0 is in blocks and round 1 in memory when the deletion is cut off.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn deleting_child() {
+    let Some(dir) = std::env::var_os(DIR) else { return };
+    let dir = Path::new(&dir);
+    let bench = Bench::open(config(dir), &dir.join("objects")).await;
+    write_round(&bench, 0).await;
+    bench.ingester.flush_now().await.unwrap();
+    write_round(&bench, 1).await;
+    std::fs::write(dir.join("acknowledged"), "1").unwrap();
+    delete(&bench).await.unwrap_err();
+    std::fs::write(dir.join("survived"), "1").unwrap();
+    bench.ingester.shutdown().await;
+}
+
+/// Tenant `a` with the deleted series' samples at `gone` missing; the others are whole.
+async fn check_deleted(bench: &Bench, what: &str, last: i64, gone: impl Fn(i64) -> bool) {
+    let mut want = BTreeMap::new();
+    for t in times(0..=last, 30) {
+        for i in (0..4).filter(|i| i % 2 == 0 || !gone(t)) {
+            want.insert((format!("m{{i=\"{i:05}\"}}"), t), ((t + i) as f64, 1));
+        }
+    }
+    assert!(bench.read("a").await == want, "{what}");
+    for tenant in &TENANTS[1..] {
+        bench.check(tenant, times(0..=last, 30), 0..4).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deletion_that_is_cut_off_comes_back_nowhere_and_is_completed_by_the_next() {
+    for fault in ["delete.after_log", "delete.after_manifest"] {
+        for action in ["abort", "error"] {
+            let what = format!("{fault}={action}");
+            let dir = tempfile::tempdir().unwrap();
+            run_child("crash::deleting_child", dir.path(), &what);
+            // Blocks are deleted from by the manifest only, memory by the log.
+            let first = if fault == "delete.after_log" { 1000 } else { 0 };
+            for _ in 0..2 {
+                let bench = Bench::open(config(dir.path()), &dir.path().join("objects")).await;
+                check_deleted(&bench, &what, 1, |t| (first..=1014).contains(&t)).await;
+                bench.ingester.flush_now().await.unwrap();
+                check_deleted(&bench, &what, 1, |t| (first..=1014).contains(&t)).await;
+                bench.ingester.shutdown().await;
+            }
+            let bench = Bench::open(config(dir.path()), &dir.path().join("objects")).await;
+            delete(&bench).await.unwrap();
+            check_deleted(&bench, &what, 1, |t| t <= 1014).await;
+            write_round(&bench, 2).await;
+            bench.ingester.flush_now().await.unwrap();
+            bench.ingester.shutdown().await;
+            let bench = Bench::open(config(dir.path()), &dir.path().join("objects")).await;
+            check_deleted(&bench, &what, 2, |t| t <= 1014).await;
             bench.ingester.shutdown().await;
         }
     }

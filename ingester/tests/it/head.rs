@@ -73,6 +73,7 @@ fn exemplars_and_metadata_come_back_from_memory_and_for_blocks() {
         }
         let help = MetricMetadata { help: format!("h{round}"), ..counter.clone() };
         log.builder.metadata("m", &help);
+        log.builder.metadata("m", &counter);
         log.finish(0, -1).unwrap();
         if round < 2 {
             log.apply(&Command::Seal.encode());
@@ -85,7 +86,9 @@ fn exemplars_and_metadata_come_back_from_memory_and_for_blocks() {
     let found = log.head.exemplars(&request(vec![Matcher::equal("i", "2")], last)).unwrap();
     assert_eq!(found[0].exemplars.iter().map(|e| e.t).collect::<Vec<_>>(), [5, 7]);
     let metadata = log.head.metadata(&tenant("a"), 0).unwrap();
-    assert_eq!((metadata.len(), metadata[0].metadata.help.as_str()), (1, "h2"));
+    let helps: Vec<_> = metadata.iter().map(|e| (e.name.as_str(), e.metadata.help.as_str())).collect();
+    assert_eq!(helps, [("m", "h"), ("m", "h2"), ("m", "h1"), ("m", "h0")]);
+    assert_eq!(log.head.metadata(&tenant("a"), last).unwrap().len(), 2);
     let stats = log.head.stats(&tenant("a"), 0).unwrap();
     assert_eq!((stats.series, stats.samples, stats.min_t, stats.max_t), (3, 9, 0, 20));
     assert_eq!(log.head.tenants(), [tenant("a")]);
@@ -93,8 +96,8 @@ fn exemplars_and_metadata_come_back_from_memory_and_for_blocks() {
 
     let flush = TenantFlush::new(log.head.sealed()[1].tenants().remove(0));
     assert_eq!((flush.len(), flush.exemplars(0).len(), flush.exemplars(1).len()), (3, 0, 2));
-    assert_eq!(flush.metadata(0).unwrap().help, "h1");
-    assert_eq!(flush.families().len(), 1);
+    assert_eq!(flush.metadata(0).unwrap().help, "h");
+    assert_eq!(flush.families().len(), 2);
 }
 
 #[test]

@@ -91,8 +91,9 @@ impl Bench {
         let stats = ReadStats::default();
         for meta in &manifest.blocks {
             let store = self.manifests.store().clone();
-            let meta = Arc::new(meta.clone());
-            let block = BlockReader::open(store, &tenant, meta, self.cache.clone()).await.unwrap();
+            let (meta, tombstones) = (Arc::new(meta.clone()), manifest.tombstones_of(meta));
+            let block =
+                BlockReader::open(store, &tenant, meta, &tombstones, self.cache.clone()).await.unwrap();
             let set = block.select(&BlockSelect::new(vec![], ALL.0, ALL.1), &stats).await.unwrap();
             count(&set, &mut found);
         }

@@ -97,6 +97,18 @@ impl Value {
             Self::String(_) => 0,
         }
     }
+
+    /// Bytes that its columns take, labels and what histograms share left out.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Series(s) => 16 * s.held_samples(),
+            Self::Vector(b) => {
+                8 * (b.values.len() + b.present.len()) + 8 * b.histograms.as_ref().map_or(0, Vec::len)
+            }
+            Self::Scalar(s) => 8 * s.values.len(),
+            Self::String(s) => s.len(),
+        }
+    }
 }
 
 /// How many float samples (16 bytes each) take the memory of a histogram; as Prometheus counts.

@@ -22,7 +22,7 @@ pub(super) enum Source {
     /// A head's, newer than all blocks; of two the later one.
     Head(Arc<dyn HeadSelection>),
     /// A block's.
-    Block(BlockSelection),
+    Block(Box<BlockSelection>),
 }
 
 impl Source {
@@ -70,21 +70,25 @@ impl Source {
         }
         low
     }
-
-    /// The series that begin a part if each has about `target` samples.
-    fn cuts(&self, target: usize) -> Vec<usize> {
-        let mut cuts = Vec::new();
-        let mut samples = 0;
-        for i in 0..self.len() {
-            if samples >= target {
-                cuts.push(i);
-                samples = 0;
-            }
-            samples += self.estimate(i);
-        }
-        cuts
-    }
 }
+
+/// The series that begin a part if each has about `target` samples.
+fn cuts(estimates: &[usize], target: usize) -> Vec<usize> {
+    let mut cuts = Vec::new();
+    let mut samples = 0;
+    for (i, estimate) in estimates.iter().enumerate() {
+        if samples >= target {
+            cuts.push(i);
+            samples = 0;
+        }
+        samples += estimate;
+    }
+    cuts
+}
+
+/// A selection of less than a part's share this large for each part is one part: a core reads it in less time than it takes to
+/// wake another.
+const SPLIT_SHARE_MIN: usize = 16;
 
 /// The parts of a selection.
 pub struct SelectParts {
@@ -97,7 +101,8 @@ pub struct SelectParts {
 }
 
 impl SelectParts {
-    /// Cuts a selection into parts of about `target` samples, into at least `least` where there are as many series.
+    /// Cuts a selection into parts of about `target` samples, into at least `least` where there are as many series and it is
+    /// not small.
     pub(super) fn new(
         mut sources: Vec<Source>,
         target: usize,
@@ -109,11 +114,14 @@ impl SelectParts {
         if sources.iter().map(Source::len).max().unwrap_or(0) > limits.series_max {
             return Err(QueryError::limit("series", "max_query_series", limits.series_max));
         }
-        let all: usize = sources.iter().map(|s| (0..s.len()).map(|i| s.estimate(i)).sum::<usize>()).sum();
-        let target = target.min(all / least.max(1)).max(1);
+        let estimates: Vec<Vec<usize>> =
+            sources.iter().map(|s| (0..s.len()).map(|i| s.estimate(i)).collect()).collect();
+        let all: usize = estimates.iter().flatten().sum();
+        let least = if all / least.max(1) < target / SPLIT_SHARE_MIN { 1 } else { least.max(1) };
+        let target = target.min(all / least).max(1);
         let parts = match &sources[..] {
             [one] => {
-                let cuts = one.cuts(target);
+                let cuts = cuts(&estimates[0], target);
                 let starts = std::iter::once(0).chain(cuts.iter().copied());
                 let ends = cuts.iter().copied().chain([one.len()]);
                 starts.zip(ends).map(|(a, b)| std::iter::once(a..b).collect()).collect()
@@ -122,7 +130,8 @@ impl SelectParts {
                 let share = target / several.len().max(1);
                 let mut cuts: Vec<&Labels> = several
                     .iter()
-                    .flat_map(|s| s.cuts(share.max(1)).into_iter().map(|i| s.labels(i)))
+                    .zip(&estimates)
+                    .flat_map(|(s, e)| cuts(e, share.max(1)).into_iter().map(|i| s.labels(i)))
                     .collect();
                 cuts.sort_unstable();
                 cuts.dedup();

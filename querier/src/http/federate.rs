@@ -12,9 +12,7 @@ use axum::{
 };
 use prost::Message;
 use sextant_model::{Histogram, Labels, ResetHint, SeriesSet, is_stale_nan, is_valid_legacy_metric_name};
-use sextant_proto::metric_family::{
-    FamilySpan, FamilyType, LabelPair, Metric, MetricFamily, NativeHistogram, Untyped,
-};
+use sextant_proto::metric_family::{self, BucketSpan, FamilyType, LabelPair, Metric, MetricFamily, Untyped};
 
 use super::{Tenants, methods::plain, params::Params, prometheus::now_ms};
 use crate::{dataset::Selection, engine::Querier, error::QueryError, metrics::Language};
@@ -203,7 +201,12 @@ fn encode(found: BTreeMap<(String, Labels), (i64, Value)>, format: Format, escap
         match format {
             Format::Text => out.extend_from_slice(text_family(&name, &metric).as_bytes()),
             Format::Protobuf => {
-                let family = MetricFamily { name: Some(name), r#type: Some(kind as i32), metric };
+                let family = MetricFamily {
+                    name: Some(name),
+                    r#type: Some(kind as i32),
+                    metric,
+                    ..MetricFamily::default()
+                };
                 out.extend_from_slice(&family.encode_length_delimited_to_vec());
             }
         }
@@ -242,11 +245,11 @@ fn encode(found: BTreeMap<(String, Labels), (i64, Value)>, format: Format, escap
     out
 }
 
-fn wire(h: &Histogram) -> NativeHistogram {
+fn wire(h: &Histogram) -> metric_family::Histogram {
     let spans = |spans: &[sextant_model::Span]| {
-        spans.iter().map(|s| FamilySpan { offset: Some(s.offset), length: Some(s.length) }).collect()
+        spans.iter().map(|s| BucketSpan { offset: Some(s.offset), length: Some(s.length) }).collect()
     };
-    NativeHistogram {
+    metric_family::Histogram {
         sample_sum: Some(h.sum),
         sample_count_float: Some(h.count),
         schema: Some(h.schema),
@@ -256,6 +259,7 @@ fn wire(h: &Histogram) -> NativeHistogram {
         negative_count: h.negative_buckets.clone(),
         positive_span: spans(&h.positive_spans),
         positive_count: h.positive_buckets.clone(),
+        ..metric_family::Histogram::default()
     }
 }
 

@@ -22,9 +22,34 @@ pub fn push_float(out: &mut String, v: f64) {
             }
             None => out.push_str(&text),
         }
+    } else if v.trunc() == v && v.abs() < INTEGER_MAX {
+        if v.is_sign_negative() {
+            out.push('-');
+        }
+        push_integer(out, v.abs() as u64);
+    } else if v.abs() >= 1e-5 && v.abs() < INTEGER_MAX {
+        out.push_str(zmij::Buffer::new().format_finite(v));
     } else {
         let _ = write!(out, "{v}");
     }
+}
+
+/// Below it floats are written without an exponent, and whole ones are exact in 64 bits.
+const INTEGER_MAX: f64 = 1e15;
+
+fn push_integer(out: &mut String, n: u64) {
+    out.push_str(itoa::Buffer::new().format(n));
+}
+
+/// Appends the quoted float of a scalar, which unlike a point's has no exponent however long it gets.
+pub fn push_scalar(out: &mut String, v: f64) {
+    out.push('"');
+    if v.is_finite() && v != 0.0 && !(1e-6..1e21).contains(&v.abs()) {
+        let _ = write!(out, "{v}");
+    } else {
+        push_float(out, v);
+    }
+    out.push('"');
 }
 
 /// Appends a quoted float.
@@ -40,7 +65,7 @@ pub fn push_time(out: &mut String, ms: i64) {
     if ms < 0 {
         out.push('-');
     }
-    let _ = write!(out, "{}", abs / 1000);
+    push_integer(out, abs / 1000);
     if !abs.is_multiple_of(1000) {
         let _ = write!(out, ".{:03}", abs % 1000);
     }
@@ -170,10 +195,33 @@ mod tests {
             (f64::INFINITY, "+Inf"),
             (f64::NEG_INFINITY, "-Inf"),
             (1e100, "1e+100"),
+            (969_743_328_285_844.25, "969743328285844.2"),
+            (969_743_328_285_844.75, "969743328285844.8"),
         ] {
             let mut s = String::new();
             push_float(&mut s, v);
             assert_eq!(s, text);
+        }
+        let mut s = String::new();
+        push_scalar(&mut s, 1e21);
+        push_scalar(&mut s, 1.5e-7);
+        push_scalar(&mut s, f64::NEG_INFINITY);
+        assert_eq!(s, "\"1000000000000000000000\"\"0.00000015\"\"-Inf\"");
+        // Whatever writes the digits, they are the shortest, and there is no exponent within the range.
+        let mut bits = 0x3ee4_f8b5_88e3_68f1u64;
+        for i in 0..200_000u64 {
+            let v = f64::from_bits(bits);
+            if (1e-6..1e21).contains(&v.abs()) {
+                let mut s = String::new();
+                push_float(&mut s, if i % 3 == 0 { (v * 1000.0).round() / 1000.0 } else { v });
+                let exact = if i % 3 == 0 { (v * 1000.0).round() / 1000.0 } else { v };
+                let text = format!("{exact}");
+                // Half way between two shortest texts Go takes the even one, as is tested below.
+                assert!(s == text || (s.len() == text.len() && s.parse() == Ok(exact)), "{s} {text}");
+            }
+            // From 1e-6 to 1e21, both signs, all mantissas.
+            bits = (bits.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(i) & 0x800f_ffff_ffff_ffff)
+                | ((0x3eb + i % 0x5b) << 52);
         }
         for (ms, text) in [(0, "0"), (1500, "1.500"), (-1, "-0.001"), (1_433_337_718_005, "1433337718.005")] {
             let mut s = String::new();

@@ -377,6 +377,11 @@ async fn metadata(querier: Querier, ask: Ask) -> Answer {
             families.entry(entry.name).or_default().push(entry.metadata);
         }
     }
+    // The newest are listed; Prometheus lists them in no order, here it is the same one each time.
+    for entries in families.values_mut() {
+        entries.truncate(per_metric.unwrap_or(usize::MAX));
+        entries.sort_unstable();
+    }
     let mut families = families.into_iter().take(limit.unwrap_or(usize::MAX)).enumerate();
     let mut begun = false;
     Ok(streamed(move |out| {
@@ -393,7 +398,7 @@ async fn metadata(querier: Querier, ask: Ask) -> Answer {
         }
         push_string(out, &name);
         out.push_str(":[");
-        for (k, m) in entries.iter().take(per_metric.unwrap_or(usize::MAX)).enumerate() {
+        for (k, m) in entries.iter().enumerate() {
             out.push_str(if k > 0 { ",{\"type\":" } else { "{\"type\":" });
             push_string(out, m.metric_type.as_str());
             out.push_str(",\"help\":");

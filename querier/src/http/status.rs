@@ -7,7 +7,6 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::json;
 use sextant_model::Matcher;
 use sextant_promql::FUNCTIONS;
-use sextant_proto::ErrorClass;
 
 use super::{
     answers::{ApiError, success},
@@ -49,6 +48,13 @@ pub trait TargetsSource: Send + Sync + 'static {
 
     /// `data` of `/targets/metadata` as JSON text: at most `limit` entries, of matching targets, of one metric where it is named.
     fn metadata(&self, matchers: &[Matcher], metric: Option<&str>, limit: Option<usize>) -> String;
+
+    /// `data` of `/targets/relabel_steps` as JSON text: what the rules of a pool do to labels, a JSON object. An error is the
+    /// caller's mistake.
+    fn relabel_steps(&self, pool: &str, labels: &str) -> Result<String, String>;
+
+    /// Whether the newest scrape configuration was taken, and when one was last.
+    fn last_reload(&self) -> (bool, Option<SystemTime>);
 }
 
 /// All routes.
@@ -67,17 +73,10 @@ pub fn routes(querier: Querier, around: Surroundings) -> Router {
         .route("/status/runtimeinfo", axum::routing::get(runtime_info))
         .route("/targets", axum::routing::get(targets))
         .route("/targets/metadata", axum::routing::get(targets_metadata))
+        .route("/targets/relabel_steps", axum::routing::get(relabel_steps))
         .route("/scrape_pools", axum::routing::get(scrape_pools))
-        .route("/admin/tsdb/delete_series", axum::routing::post(no_admin).put(no_admin))
-        .route("/admin/tsdb/clean_tombstones", axum::routing::post(no_admin).put(no_admin))
-        .route("/admin/tsdb/snapshot", axum::routing::post(no_admin).put(no_admin))
         .layer(Extension(around))
         .with_state(querier)
-}
-
-/// What Prometheus says where its administration is not enabled.
-async fn no_admin() -> ApiError {
-    ApiError::new(ErrorClass::Unavailable, "admin APIs disabled")
 }
 
 fn data(value: &serde_json::Value) -> Response {
@@ -108,6 +107,8 @@ async fn runtime_info(Extension(around): Extension<Surroundings>) -> Response {
     let now = DateTime::<Utc>::from(SystemTime::now());
     let started = around.started.map_or(now, DateTime::<Utc>::from);
     let file = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let (reloaded, configured) = around.targets.as_ref().map_or((true, None), |t| t.last_reload());
+    let configured = configured.map_or(started, DateTime::<Utc>::from);
     let threads = file("/proc/self/status")
         .lines()
         .find_map(|l| l.strip_prefix("Threads:")?.trim().parse::<u64>().ok())
@@ -117,8 +118,8 @@ async fn runtime_info(Extension(around): Extension<Surroundings>) -> Response {
         "CWD": std::env::current_dir().unwrap_or_default().display().to_string(),
         "hostname": file("/proc/sys/kernel/hostname").trim(),
         "serverTime": now.to_rfc3339_opts(SecondsFormat::Nanos, true),
-        "reloadConfigSuccess": true,
-        "lastConfigTime": started.to_rfc3339_opts(SecondsFormat::Secs, true),
+        "reloadConfigSuccess": reloaded,
+        "lastConfigTime": configured.to_rfc3339_opts(SecondsFormat::Secs, true),
         "corruptionCount": 0,
         "goroutineCount": threads,
         "GOMAXPROCS": std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
@@ -231,6 +232,24 @@ async fn targets_metadata(
         Some(source) => success(&source.metadata(&matchers, metric, limit), &[], &[]),
         None => success("[]", &[], &[]),
     })
+}
+
+async fn relabel_steps(
+    Extension(around): Extension<Surroundings>,
+    axum::extract::RawQuery(query): axum::extract::RawQuery,
+) -> Answer {
+    let params = Params::parse(query.as_deref(), b"");
+    let given = |name: &str| {
+        params
+            .get(name)
+            .filter(|v| !v.is_empty())
+            .ok_or_else(|| ApiError::bad_data(format!("no {name} parameter provided")))
+    };
+    let (pool, labels) = (given("scrapePool")?, given("labels")?);
+    let Some(source) = &around.targets else {
+        return Err(ApiError::bad_data(format!("scrape pool {pool:?} not found")));
+    };
+    Ok(success(&source.relabel_steps(pool, labels).map_err(ApiError::bad_data)?, &[], &[]))
 }
 
 async fn scrape_pools(Extension(around): Extension<Surroundings>) -> Response {

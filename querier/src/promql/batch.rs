@@ -20,7 +20,7 @@ use arrow_buffer::{OffsetBuffer, ScalarBuffer};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use parking_lot::RwLock;
 use sextant_model::{Histogram, HistogramSample, Labels, SeriesSet};
-use sextant_promql_eval::{RawSeries, Scalars, StepBlock, Steps, Value};
+use sextant_promql_eval::{Node, Operator, RawSeries, Scalars, StepBlock, Steps, Value};
 
 use crate::error::QueryError;
 
@@ -56,6 +56,17 @@ pub enum ValueKind {
     Scalar,
     /// A string.
     String,
+}
+
+/// What kind of value a node gives.
+pub fn kind_of(node: &Node) -> ValueKind {
+    match &node.operator {
+        _ if node.gives_series() => ValueKind::Series,
+        Operator::Text(_) => ValueKind::String,
+        Operator::Broadcast => node.children.first().map_or(ValueKind::Vector, |c| kind_of(c)),
+        _ if node.gives_scalar() => ValueKind::Scalar,
+        _ => ValueKind::Vector,
+    }
 }
 
 fn list_of(item: DataType) -> DataType {

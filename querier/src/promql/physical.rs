@@ -10,37 +10,43 @@
 
 use std::{fmt, sync::Arc};
 
-use async_trait::async_trait;
 use datafusion::{
-    catalog::Session,
     common::{Result, tree_node::TreeNodeRecursion},
     execution::{SendableRecordBatchStream, TaskContext},
-    logical_expr::{LogicalPlan, UserDefinedLogicalNode, physical_planning_context::PhysicalPlanningContext},
     physical_expr::{EquivalenceProperties, Partitioning, PhysicalExpr},
     physical_plan::{
         DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties,
         execution_plan::{Boundedness, EmissionType},
-        metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet},
+        metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet},
         stream::RecordBatchStreamAdapter,
     },
-    physical_planner::{ExtensionPlanner, PhysicalPlanner},
 };
 use futures::{
     StreamExt, TryStreamExt,
     stream::{self, BoxStream},
 };
-use sextant_promql_eval::{Node, Partial, RawSeries, Split, Value};
+use sextant_promql_eval::{Node, Partial, RawSeries, Select, Split, Value};
 use tokio::sync::OnceCell;
 
 use super::{
-    batch::{ValueKind, concat, from_batch, to_batch},
-    logical::{PromNode, kind_of},
+    batch::{ValueKind, concat, from_batch, kind_of, to_batch},
     state::QueryState,
 };
 use crate::error::QueryError;
 
 /// About how many samples a chunk of raw series has: 16 bytes each, so that a chunk stays in a core's cache.
 const CHUNK_SAMPLES: usize = 32_768;
+
+/// The execution plan of an operator tree, in which a leaf has as many partitions as `partitions` says.
+pub fn physical_plan(
+    node: &Arc<Node>,
+    state: &Arc<QueryState>,
+    partitions: &dyn Fn(&Select) -> usize,
+) -> Arc<dyn ExecutionPlan> {
+    let children = node.children.iter().map(|c| physical_plan(c, state, partitions)).collect();
+    let partitions = node.as_select().map_or(1, partitions);
+    Arc::new(PromExec::new(node.clone(), state.clone(), children, partitions))
+}
 
 /// One PromQL operator.
 pub struct PromExec {
@@ -126,7 +132,12 @@ impl PromExec {
                 .boxed()
             }
         };
-        Ok(values.inspect_ok(move |v| baseline.record_output(rows(v))).boxed())
+        let bytes = MetricBuilder::new(&self.metrics).counter("output_bytes", partition);
+        let counted = move |v: &Value| {
+            baseline.record_output(rows(v));
+            bytes.add(v.bytes());
+        };
+        Ok(values.inspect_ok(counted).boxed())
     }
 }
 
@@ -407,25 +418,4 @@ async fn partial(
         state.context.release(released);
     }
     Ok(into)
-}
-
-/// Turns [`PromNode`]s into [`PromExec`]s.
-#[derive(Debug)]
-pub struct PromPlanner;
-
-#[async_trait]
-impl ExtensionPlanner for PromPlanner {
-    async fn plan_extension(
-        &self,
-        _: &dyn PhysicalPlanner,
-        node: &dyn UserDefinedLogicalNode,
-        _: &[&LogicalPlan],
-        inputs: &[Arc<dyn ExecutionPlan>],
-        session: &dyn Session,
-        _: &PhysicalPlanningContext,
-    ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
-        let Some(prom) = node.as_any().downcast_ref::<PromNode>() else { return Ok(None) };
-        let partitions = session.config().target_partitions();
-        Ok(Some(Arc::new(PromExec::new(prom.node.clone(), prom.state.clone(), inputs.to_vec(), partitions))))
-    }
 }

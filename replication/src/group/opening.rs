@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use openraft::{Config, EntryPayload, Raft, ServerState, SnapshotPolicy};
+use openraft::{
+    Config, EntryPayload, Raft, ServerState, SnapshotPolicy,
+    error::{InitializeError, RaftError},
+};
 
 use crate::{
     Bootstrap, GroupId, LogStore, Member, NodeId, OpenError, StateMachine, SyncMode,
@@ -32,8 +35,6 @@ pub(super) fn raft_config(id: GroupId, heartbeat_interval_ms: u64) -> Result<Con
         purge_batch_size: 1,
         // Entries are batches; a request is bounded by bytes in the log reader.
         max_payload_entries: 64,
-        // A checkpoint cannot be sent, so a follower is never given one while the log still has what it needs.
-        replication_lag_threshold: u64::MAX,
         ..Config::default()
     };
     config.validate().map_err(|e| e.to_string())
@@ -117,13 +118,22 @@ pub(super) async fn lead_if_alone(
             Bootstrap::Members(members) => members.clone(),
             Bootstrap::Join => return Ok(()),
         };
-        raft.initialize(members).await.map_err(|e| e.to_string())?;
+        match raft.initialize(members).await {
+            // Another member began with the same list and was faster.
+            Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => {}
+            Err(e) => return Err(e.to_string()),
+        }
     }
     let alone = raft
         .with_raft_state(move |s| s.membership_state.effective().voter_ids().eq([node]))
         .await
         .map_err(|e| e.to_string())?;
     if !alone {
+        if sync != SyncMode::Always {
+            tracing::warn!(
+                "the log is in relaxed mode: a power loss here may lose what the group's members acknowledged"
+            );
+        }
         return Ok(());
     }
     // openraft takes up a committed vote of its own at once; see `RaftLog::read_vote` for the relaxed mode.

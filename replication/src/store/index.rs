@@ -167,8 +167,12 @@ impl GroupState {
         }
     }
 
-    /// Removes the entries up to `upto`.
+    /// Removes the entries up to `upto`. When another entry is in its place, it is a checkpoint of the leader's that is being taken
+    /// up: what follows was never committed, and goes as well.
     pub(crate) fn purge(&mut self, upto: LogId, budget: &CacheBudget) {
+        if self.slot(upto.index).is_some_and(|s| s.log_id != upto) {
+            self.truncate(upto.index, budget);
+        }
         while self.slots.front().is_some_and(|s| s.log_id.index <= upto.index) {
             if let Some(slot) = self.slots.pop_front() {
                 slot.segment.live.fetch_sub(1, Ordering::Relaxed);

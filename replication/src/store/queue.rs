@@ -9,6 +9,7 @@ use std::{
         atomic::{AtomicU64, AtomicUsize, Ordering},
         mpsc,
     },
+    time::Instant,
 };
 
 use openraft::storage::LogFlushed;
@@ -110,6 +111,47 @@ pub(crate) fn count(counter: &AtomicU64, n: u64) {
     counter.fetch_add(n, Ordering::Relaxed);
 }
 
+/// How long syncs took, in buckets of a second.
+#[derive(Debug, Default)]
+pub(crate) struct SyncTimes {
+    /// Second (since the first sync) and slowest sync of it in microseconds.
+    buckets: [(u64, u64); 10],
+    first: Option<Instant>,
+    under_way: Option<Instant>,
+}
+
+fn micros(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
+}
+
+impl SyncTimes {
+    pub(crate) fn begin(&mut self) {
+        let now = Instant::now();
+        self.first.get_or_insert(now);
+        self.under_way = Some(now);
+    }
+
+    pub(crate) fn end(&mut self) {
+        let (Some(began), second) = (self.under_way.take(), self.second()) else { return };
+        let bucket = &mut self.buckets[(second % 10) as usize];
+        if bucket.0 != second {
+            *bucket = (second, 0);
+        }
+        bucket.1 = bucket.1.max(micros(began));
+    }
+
+    fn second(&self) -> u64 {
+        self.first.map_or(0, |first| first.elapsed().as_secs())
+    }
+
+    /// The slowest of the last 10 seconds.
+    pub(crate) fn max_us(&self) -> u64 {
+        let now = self.second();
+        let recent = self.buckets.iter().filter(|b| b.0 + 10 > now).map(|b| b.1);
+        recent.chain(self.under_way.map(micros)).max().unwrap_or(0)
+    }
+}
+
 /// What keeps the store from taking appends.
 #[derive(Debug, Default)]
 pub(crate) struct Health {
@@ -138,6 +180,7 @@ pub(crate) struct Shared {
     pub(crate) budget: CacheBudget,
     pub(crate) counters: Counters,
     pub(crate) health: Mutex<Health>,
+    pub(crate) sync_times: Mutex<SyncTimes>,
     /// Bytes that fit into the current segment and the spares.
     pub(crate) room: AtomicU64,
     /// Bytes of `room` promised to entries on their way through Raft.
@@ -159,6 +202,7 @@ impl Shared {
             budget: CacheBudget { used: AtomicUsize::new(0), max: options.cache_bytes_max },
             counters: Counters::default(),
             health: Mutex::default(),
+            sync_times: Mutex::default(),
             room: AtomicU64::new(0),
             reserved: AtomicU64::new(0),
             segments: AtomicU64::new(0),

@@ -334,8 +334,11 @@ impl Writer {
         }
         let relaxed = self.shared.options.sync != SyncMode::Always;
         if self.synced < self.position && (sync || self.chunk.must_sync || !relaxed) {
-            self.shared.hook("log.sync").map_err(failed("syncing"))?;
-            rustix::fs::fdatasync(&segment.file).map_err(|e| failed("syncing")(e.into()))?;
+            self.shared.sync_times.lock().begin();
+            let synced =
+                self.shared.hook("log.sync").and_then(|()| Ok(rustix::fs::fdatasync(&segment.file)?));
+            self.shared.sync_times.lock().end();
+            synced.map_err(failed("syncing"))?;
             count(&self.shared.counters.syncs, 1);
             self.synced = self.position;
             self.unsynced_since = None;

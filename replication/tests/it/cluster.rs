@@ -10,8 +10,8 @@ use std::{
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use sextant_replication::{
-    AppendReply, AppendRequest, BallotReply, BallotRequest, Bootstrap, Group, GroupId, GroupOptions,
-    LogStore, Member, Network, NoAnswer, NodeId, ProposeError,
+    Bootstrap, Group, GroupId, GroupOptions, Handler as _, LogStore, Member, Network, NoAnswer, NodeId,
+    ProposeError, Reply, Request,
 };
 
 use crate::support::*;
@@ -32,32 +32,16 @@ impl Port {
     fn reach(&self, to: NodeId) -> Result<Group<Recorder>, NoAnswer> {
         let cut = self.wires.cut.lock();
         if cut.contains(&to) || cut.contains(&self.from) {
-            return Err(NoAnswer("cut off".to_owned()));
+            return Err(NoAnswer::Unreachable("cut off".to_owned()));
         }
-        self.wires.groups.lock().get(&to).cloned().ok_or_else(|| NoAnswer("down".to_owned()))
+        self.wires.groups.lock().get(&to).cloned().ok_or_else(|| NoAnswer::Unreachable("down".to_owned()))
     }
 }
 
 #[async_trait]
 impl Network for Port {
-    async fn append(
-        &self,
-        _: GroupId,
-        to: NodeId,
-        _: &Member,
-        request: AppendRequest,
-    ) -> Result<AppendReply, NoAnswer> {
-        self.reach(to)?.on_append(request).await
-    }
-
-    async fn vote(
-        &self,
-        _: GroupId,
-        to: NodeId,
-        _: &Member,
-        request: BallotRequest,
-    ) -> Result<BallotReply, NoAnswer> {
-        self.reach(to)?.on_vote(request).await
+    async fn send(&self, _: GroupId, to: NodeId, _: &Member, request: Request) -> Result<Reply, NoAnswer> {
+        self.reach(to)?.handle(request).await
     }
 }
 
@@ -125,7 +109,7 @@ async fn members_agree_across_the_loss_of_the_leader() {
     assert_eq!((known, member.address), (leader, format!("node-{leader}")));
     let refused = follower.group.propose("99 x".into()).await;
     assert!(
-        matches!(refused, Err(ProposeError::NotLeader { leader: Some(l), .. }) if l == leader),
+        matches!(&refused, Err(ProposeError::NotLeader { leader: Some((l, _)) }) if *l == leader),
         "{refused:?}"
     );
 

@@ -115,6 +115,12 @@ pub const KEYS: &[Key] = &[
         "Regular expression of the origins whose pages may read answers of the Prometheus API in a browser.",
     ),
     key(
+        "http.admin_api",
+        Kind::Bool,
+        "false",
+        "Prometheus' administration of stored data: deleting series (`/api/v1/admin/tsdb/delete_series`) and compacting deletions away (`…/clean_tombstones`).",
+    ),
+    key(
         "grpc.listen",
         Kind::Listen,
         "127.0.0.1:9010",

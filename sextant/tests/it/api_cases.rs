@@ -15,9 +15,8 @@ use crate::{
 };
 
 /// Cases that are not asked, with the reason; `docs/conformance.md` lists them.
-const LEFT_OUT: [(&str, &str); 17] = [
+const LEFT_OUT: [(&str, &str); 16] = [
     ("testEndpoints/53", "there are no Alertmanagers to discover"),
-    ("testEndpoints/61", "one text is kept for a metric, the last that was written"),
     ("testEndpoints/67", RULES),
     ("testEndpoints/68", RULES),
     ("testEndpoints/69", RULES),

@@ -3,11 +3,13 @@
 mod api_cases;
 mod api_read;
 mod binary;
+mod cancel;
 mod clients;
 mod compliance;
 mod conformance;
 mod crash;
 mod damage;
+mod delete_series;
 mod full_disk;
 mod http_api;
 mod ledger;

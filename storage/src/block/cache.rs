@@ -5,7 +5,7 @@ use std::{any::Any, sync::Arc};
 use bytes::Bytes;
 use quick_cache::{Weighter, sync::Cache};
 
-use crate::BlockId;
+use crate::{BlockId, TombstoneId};
 
 /// What an entry is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -18,6 +18,8 @@ pub enum CacheKey {
     Series(BlockId, u32),
     /// A row group of the grid table.
     Grid(BlockId, u32),
+    /// The series that a tombstone selects.
+    Deleted(BlockId, TombstoneId),
 }
 
 #[derive(Clone)]

@@ -1,6 +1,7 @@
 //! Reads a block: selections by matchers and time, label names and values, exemplars, metadata.
 
 mod batch;
+mod deleted;
 mod extras;
 mod select;
 mod selection;
@@ -8,6 +9,7 @@ mod selection;
 use std::{collections::BTreeSet, sync::Arc};
 
 pub use batch::SeriesBatch;
+use deleted::Deleted;
 use object_store::ObjectStore;
 use roaring::RoaringBitmap;
 pub use selection::BlockSelection;
@@ -22,33 +24,40 @@ use super::{
     series_group::SeriesGroup,
     stats::{BlockSelect, ReadStats},
 };
-use crate::{BlockMeta, Result, StorageError};
+use crate::{BlockMeta, Result, StorageError, Tombstone};
 
 /// One block. Cheap to make where the block was read lately; every method reads what it needs, checks it and decodes
 /// it on the calling task.
 pub struct BlockReader {
     objects: Objects,
     opened: Arc<Opened>,
+    deleted: Deleted,
 }
 
 /// A series of a selection.
 struct Row {
+    id: u32,
     group: usize,
     row: usize,
     labels: Labels,
 }
 
 impl BlockReader {
-    /// Opens a block: its checksums and footers are read unless they are cached.
+    /// Opens a block: its checksums and footers are read unless they are cached. What the tombstones delete is not there for
+    /// any method but [`BlockReader::metadata`]; they are those that the manifest in use has for the block, see
+    /// [`crate::Manifest::tombstones_of`].
     pub async fn open(
         store: Arc<dyn ObjectStore>,
         tenant: &TenantId,
         meta: Arc<BlockMeta>,
+        tombstones: &[Arc<Tombstone>],
         cache: Arc<BlockCache>,
     ) -> Result<Self> {
         let objects = Objects::new(store, tenant, meta, cache);
-        let opened = Opened::load(&objects, &ReadStats::default()).await?;
-        Ok(Self { objects, opened })
+        let stats = ReadStats::default();
+        let opened = Opened::load(&objects, &stats).await?;
+        let deleted = Deleted::find(&objects, &opened, tombstones, &stats).await?;
+        Ok(Self { objects, opened, deleted })
     }
 
     /// What the manifest says of the block.
@@ -66,6 +75,7 @@ impl BlockReader {
         let set = if select.hints.samples {
             self.samples(&groups, &rows, select, stats).await?
         } else {
+            let rows = self.still_there(&groups, rows, select, stats).await?;
             let offsets = vec![0; rows.len() + 1];
             SeriesSet {
                 labels: rows.into_iter().map(|r| r.labels).collect(),
@@ -134,15 +144,18 @@ impl BlockReader {
         self.exemplars_of(&ids, select, stats).await
     }
 
-    /// All metadata of the block, in order of name.
+    /// All metadata of the block, in order of name, each family's newest first.
     pub async fn metadata(&self, stats: &ReadStats) -> Result<Vec<MetadataEntry>> {
         self.metadata_rows(stats).await
     }
 
-    /// Whether a selection takes every series of the block.
+    /// Whether a selection takes every series of the block, and the block has every series that was written.
     fn whole(&self, select: &BlockSelect) -> bool {
         let meta = self.meta();
-        select.matchers.is_empty() && select.start <= meta.min_t && select.end >= meta.max_t
+        self.deleted.is_empty()
+            && select.matchers.is_empty()
+            && select.start <= meta.min_t
+            && select.end >= meta.max_t
     }
 
     fn postings<'a>(&'a self, select: &BlockSelect, stats: &'a ReadStats) -> Postings<'a> {
@@ -177,8 +190,8 @@ impl BlockReader {
             for id in ids.range(first..end) {
                 let row = (id - first) as usize;
                 let (min, max) = table.bounds(row);
-                if min <= select.end && max >= select.start {
-                    rows.push(Row { group, row, labels: table.labels(row, &mut scratch) });
+                if min <= select.end && max >= select.start && !self.deleted.wholly(id, (min, max)) {
+                    rows.push(Row { id, group, row, labels: table.labels(row, &mut scratch) });
                 }
             }
             if rows.len() > select.limits.series_max {

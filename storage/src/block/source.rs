@@ -35,7 +35,7 @@ pub trait SeriesSource: Sync {
     /// What is known of the series' metric family.
     fn metadata(&self, i: usize) -> Option<MetricMetadata>;
 
-    /// Metadata of metric families, whether they have series here or not.
+    /// Metadata of metric families, whether they have series here or not. The newest description of a family comes first.
     fn families(&self) -> Vec<(String, MetricMetadata)> {
         Vec::new()
     }

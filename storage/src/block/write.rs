@@ -8,10 +8,10 @@ mod samples;
 mod series;
 mod terms;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
-use sextant_model::{Exemplar, Labels, MetricMetadata, NO_START, SeriesBuf};
+use sextant_model::{Exemplar, Labels, MetadataTable, MetricMetadata, NO_START, SeriesBuf};
 
 pub use terms::Terms;
 
@@ -42,7 +42,7 @@ pub struct BlockWriter {
     samples: SampleTable,
     histograms: HistogramTable,
     exemplars: Vec<(i32, Exemplar)>,
-    families: BTreeSet<(String, MetricMetadata)>,
+    families: MetadataTable,
     metadata: Vec<MetricMetadata>,
     metadata_ids: HashMap<MetricMetadata, u32>,
     last: Option<Labels>,
@@ -61,7 +61,7 @@ impl BlockWriter {
             terms: Terms::default(),
             rows: Vec::new(),
             exemplars: Vec::new(),
-            families: BTreeSet::new(),
+            families: MetadataTable::default(),
             metadata: Vec::new(),
             metadata_ids: HashMap::new(),
             last: None,
@@ -81,7 +81,7 @@ impl BlockWriter {
         metadata: Option<&MetricMetadata>,
     ) -> Result<()> {
         if let Some(m) = metadata {
-            self.families.insert((extras::family_of(labels, m), m.clone()));
+            self.families.add_older(&extras::family_of(labels, m), m);
         }
         if buf.is_empty() {
             return Ok(());
@@ -113,9 +113,10 @@ impl BlockWriter {
         Ok(())
     }
 
-    /// Appends what is known of a metric family, whether it has series here or not.
+    /// Appends what is known of a metric family, whether it has series here or not. The newest description comes first;
+    /// beyond [`sextant_model::DESCRIPTIONS_MAX`] of a family, those of series included, they are left out.
     pub fn push_family(&mut self, name: &str, metadata: &MetricMetadata) {
-        self.families.insert((name.to_owned(), metadata.clone()));
+        self.families.add_older(name, metadata);
     }
 
     /// Series written so far.
@@ -172,6 +173,7 @@ impl BlockWriter {
             log: Vec::new(),
             seq: 0,
             seq_min: 0,
+            applied: Vec::new(),
         };
         let objects = objects.into_iter().map(|(name, b)| (name.to_owned(), b)).collect();
         Ok(Some(BlockFiles { objects, meta }))
@@ -212,15 +214,15 @@ impl BlockWriter {
 /// Writes a block of all series of a source; `None` where there is neither a sample nor metadata.
 pub fn write_block(source: &dyn SeriesSource, options: BlockOptions) -> Result<Option<BlockFiles>> {
     let mut writer = BlockWriter::new(options)?;
+    for (name, metadata) in source.families() {
+        writer.push_family(&name, &metadata);
+    }
     let mut buf = SeriesBuf::default();
     for i in 0..source.len() {
         buf.clear();
         source.read(i, &mut buf);
         let metadata = source.metadata(i);
         writer.push(&source.labels(i), source.time_key(i), &buf, source.exemplars(i), metadata.as_ref())?;
-    }
-    for (name, metadata) in source.families() {
-        writer.push_family(&name, &metadata);
     }
     writer.finish()
 }

@@ -4,9 +4,7 @@ use sextant_model::TenantId;
 use sextant_proto::fault;
 
 use super::{Compaction, CompactionJob, CompactionOptions, JobKind, MergeOptions, merge_blocks};
-use crate::{
-    BlockFiles, BlockMeta, BlockReader, Result, StorageError, manifest::now_ms, upload::upload_block,
-};
+use crate::{BlockMeta, BlockReader, Manifest, Result, StorageError, manifest::now_ms, upload::upload_block};
 use std::sync::Arc;
 
 /// What a job did.
@@ -42,20 +40,36 @@ pub async fn apply_job(
         })?;
         inputs.push(Arc::new(meta.clone()));
     }
-    let files = match job.kind {
+    let merging = |level, window_ms, cutoff_ms| MergeOptions {
+        level,
+        window_ms,
+        cutoff_ms,
+        series_max: options.block_series_max,
+        samples_max: options.block_samples_max,
+        block: options.block.clone(),
+    };
+    let mut files = match job.kind {
         JobKind::Expire => Vec::new(),
         JobKind::Merge { level, window_ms, cutoff_ms } => {
-            let merging = MergeOptions {
-                level,
-                window_ms: Some(window_ms),
-                cutoff_ms,
-                series_max: options.block_series_max,
-                samples_max: options.block_samples_max,
-                block: options.block.clone(),
-            };
-            merge(c, tenant, &inputs, &merging).await?
+            let readers = open(c, tenant, &manifest, &inputs).await?;
+            merge_blocks(&readers, &merging(level, Some(window_ms), cutoff_ms)).await?
+        }
+        JobKind::Rewrite { cutoff_ms } => {
+            let readers = open(c, tenant, &manifest, &inputs).await?;
+            if let [reader] = &readers[..]
+                && !reader.has_deletions()
+            {
+                let (id, applied) = (reader.meta().id, reader.tombstones());
+                c.manifests.commit(tenant, |m| Ok(m.with_applied(id, applied))).await?;
+                return Ok(JobOutcome::default());
+            }
+            let level = inputs.iter().map(|b| b.level).max().unwrap_or(0);
+            merge_blocks(&readers, &merging(level, None, cutoff_ms)).await?
         }
     };
+    for f in &mut files {
+        f.meta.applied = manifest.tombstones.iter().map(|t| t.id).collect();
+    }
     fault::hit("compact.after_merge")?;
     for f in &files {
         upload_block(&c.store, tenant, f).await?;
@@ -72,16 +86,17 @@ pub async fn apply_job(
     })
 }
 
-async fn merge(
+async fn open(
     c: &Compaction,
     tenant: &TenantId,
+    manifest: &Manifest,
     inputs: &[Arc<BlockMeta>],
-    options: &MergeOptions,
-) -> Result<Vec<BlockFiles>> {
+) -> Result<Vec<BlockReader>> {
     let mut readers = Vec::with_capacity(inputs.len());
     for meta in inputs {
         let store = c.store.clone();
-        readers.push(BlockReader::open(store, tenant, meta.clone(), c.cache.clone()).await?);
+        let tombstones = manifest.tombstones_of(meta);
+        readers.push(BlockReader::open(store, tenant, meta.clone(), &tombstones, c.cache.clone()).await?);
     }
-    merge_blocks(&readers, options).await
+    Ok(readers)
 }

@@ -55,6 +55,9 @@ pub async fn clean_tenant(
             })
             .await?;
     }
+    if !manifest.tombstones.is_empty() || !manifest.announced.is_empty() {
+        c.manifests.commit(tenant, |m| Ok(m.without_done_tombstones(now_ms))).await?;
+    }
     let named: HashSet<BlockId> =
         manifest.blocks.iter().map(|b| b.id).chain(manifest.retired.iter().map(|r| r.id)).collect();
     let mut orphans = Vec::new();

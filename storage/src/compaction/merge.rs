@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use sextant_model::{Exemplar, HistogramSample, Labels, MetricMetadata, SeriesBuf};
+use sextant_model::{Exemplar, HistogramSample, Labels, MetadataTable, MetricMetadata, SeriesBuf};
 
 use crate::{
     BlockFiles, BlockId, BlockOptions, BlockReader, BlockWriter, LogRange, ReadStats, Result,
@@ -36,6 +36,7 @@ pub struct MergeOptions {
 }
 
 /// Merges blocks into new ones. For equal timestamps the block that arrived last ([`crate::BlockMeta::arrival`]) wins.
+/// What the readers' tombstones delete of an input is not in the outputs, and hides no row of another input.
 /// The outputs' ids are new, made when the merge is done, and their place in the order of arrival is that of the
 /// inputs they come from. CPU-bound between reads: run it where it blocks nothing else.
 pub async fn merge_blocks(readers: &[BlockReader], options: &MergeOptions) -> Result<Vec<BlockFiles>> {
@@ -43,10 +44,12 @@ pub async fn merge_blocks(readers: &[BlockReader], options: &MergeOptions) -> Re
     let mut readers: Vec<&BlockReader> = readers.iter().collect();
     readers.sort_by_key(|r| r.meta().arrival());
     let mut inputs = Vec::with_capacity(readers.len());
-    let mut families = Vec::new();
+    let mut families = MetadataTable::default();
     for &reader in &readers {
-        families.extend(reader.metadata(&stats).await?);
         inputs.push(Input::open(reader, &stats).await?);
+    }
+    for reader in readers.iter().rev() {
+        reader.metadata(&stats).await?.iter().for_each(|e| families.add_older(&e.name, &e.metadata));
     }
     let min_t = readers.iter().map(|r| r.meta().min_t).min().unwrap_or(0);
     let max_t = readers.iter().map(|r| r.meta().max_t).max().unwrap_or(0);
@@ -55,7 +58,7 @@ pub async fn merge_blocks(readers: &[BlockReader], options: &MergeOptions) -> Re
         options,
         open: BTreeMap::new(),
         done: Vec::new(),
-        families: families.into_iter().map(|e| (e.name, e.metadata)).collect(),
+        families,
         readers,
     };
     let mut buf = SeriesBuf::default();
@@ -71,11 +74,12 @@ pub async fn merge_blocks(readers: &[BlockReader], options: &MergeOptions) -> Re
         merge_parts(&parts, &mut buf);
         let exemplars = merge_exemplars(same.iter().flat_map(|&i| inputs[i].exemplars()));
         let metadata = same.iter().rev().find_map(|&i| inputs[i].metadata());
+        let whole = !same.iter().any(|&i| inputs[i].is_cut());
         let key = same.iter().fold(0u64, |key, &i| {
             let target = inputs[i].target().map_or(0, |t| u64::from(t) + 1);
             (key ^ target ^ ((i as u64) << 40)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)
         });
-        outputs.push(&labels, key, &buf, &exemplars, metadata.as_ref(), &same)?;
+        outputs.push(&labels, Some(key).filter(|_| whole), &buf, &exemplars, metadata.as_ref(), &same)?;
         for &i in &same {
             inputs[i].advance(&stats).await?;
         }
@@ -151,6 +155,10 @@ impl<'a> Input<'a> {
         self.batch.targets.get(self.at).copied().flatten()
     }
 
+    fn is_cut(&self) -> bool {
+        self.batch.cut.get(self.at).copied().unwrap_or(false)
+    }
+
     fn metadata(&self) -> Option<MetricMetadata> {
         self.batch.metadata.get(self.at).cloned().flatten()
     }
@@ -167,7 +175,7 @@ struct Outputs<'a> {
     /// By start of the window.
     open: BTreeMap<i64, Output>,
     done: Vec<BlockFiles>,
-    families: Vec<(String, MetricMetadata)>,
+    families: MetadataTable,
     readers: Vec<&'a BlockReader>,
 }
 
@@ -182,7 +190,7 @@ impl Outputs<'_> {
     fn push(
         &mut self,
         labels: &Labels,
-        key: u64,
+        key: Option<u64>,
         all: &SeriesBuf,
         exemplars: &[Exemplar],
         metadata: Option<&MetricMetadata>,
@@ -213,7 +221,7 @@ impl Outputs<'_> {
         &mut self,
         window: i64,
         labels: &Labels,
-        key: u64,
+        key: Option<u64>,
         buf: &SeriesBuf,
         exemplars: Vec<Exemplar>,
         metadata: Option<&MetricMetadata>,
@@ -230,18 +238,16 @@ impl Outputs<'_> {
             std::collections::btree_map::Entry::Occupied(e) => e.into_mut(),
             std::collections::btree_map::Entry::Vacant(e) => {
                 let block = BlockOptions { level: self.options.level, ..self.options.block.clone() };
-                e.insert(Output { writer: BlockWriter::new(block)?, from: vec![false; self.readers.len()] })
+                let writer = writer_of(block, &self.families)?;
+                e.insert(Output { writer, from: vec![false; self.readers.len()] })
             }
         };
-        output.writer.push(labels, Some(key), buf, exemplars, metadata)?;
+        output.writer.push(labels, key, buf, exemplars, metadata)?;
         from.iter().for_each(|&i| output.from[i] = true);
         Ok(())
     }
 
-    fn end(&mut self, mut output: Output) -> Result<()> {
-        for (name, metadata) in &self.families {
-            output.writer.push_family(name, metadata);
-        }
+    fn end(&mut self, output: Output) -> Result<()> {
         let Some(mut files) = output.writer.finish()? else { return Ok(()) };
         let metas =
             || self.readers.iter().zip(&output.from).filter(|(_, from)| **from).map(|(r, _)| r.meta());
@@ -257,11 +263,12 @@ impl Outputs<'_> {
             self.end(output)?;
         }
         if self.done.is_empty() && self.readers.iter().all(|r| r.meta().samples == 0) {
-            let writer = BlockWriter::new(BlockOptions {
+            let block = BlockOptions {
                 id: BlockId::generate(),
                 level: self.options.level,
                 ..self.options.block.clone()
-            })?;
+            };
+            let writer = writer_of(block, &self.families)?;
             self.end(Output { writer, from: vec![true; self.readers.len()] })?;
         }
         // A merge may take longer than a block's id may be old at its commit.
@@ -270,6 +277,13 @@ impl Outputs<'_> {
         }
         Ok(self.done)
     }
+}
+
+/// A block that has families' metadata, before that of series: what series know may be older.
+fn writer_of(options: BlockOptions, families: &MetadataTable) -> Result<BlockWriter> {
+    let mut writer = BlockWriter::new(options)?;
+    families.iter().for_each(|(name, m)| writer.push_family(name, m));
+    Ok(writer)
 }
 
 fn in_window(t: i64, start: i64, window_ms: Option<i64>) -> bool {

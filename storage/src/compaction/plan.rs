@@ -39,6 +39,11 @@ pub enum JobKind {
     },
     /// Drops the inputs: all their samples are older than the retention.
     Expire,
+    /// Writes the one input again without what tombstones delete of it.
+    Rewrite {
+        /// Samples before it are dropped too.
+        cutoff_ms: Option<i64>,
+    },
 }
 
 /// The jobs that a manifest gives at a time.
@@ -74,7 +79,35 @@ pub fn plan(manifest: &Manifest, now_ms: i64, options: &CompactionOptions) -> Ve
             }
         }
     }
+    jobs.retain(|job| {
+        let inputs = || job.inputs.iter().filter_map(|id| manifest.block(*id));
+        job.kind == JobKind::Expire || !manifest.is_divided(inputs(), now_ms)
+    });
+    jobs.extend(rewrites(manifest, now_ms, cutoff_ms, options.tombstone_delay_ms, &used));
     jobs
+}
+
+/// The jobs that apply all tombstones to the blocks, whatever their age.
+pub fn plan_deletions(manifest: &Manifest, now_ms: i64, options: &CompactionOptions) -> Vec<CompactionJob> {
+    let cutoff_ms = options.retention_ms.map(|r| now_ms.saturating_sub(r));
+    rewrites(manifest, i64::MAX, cutoff_ms, 0, &HashSet::new()).collect()
+}
+
+/// Blocks with tombstones that have waited long enough. One block at a time: its place in the order of arrival stays.
+fn rewrites<'a>(
+    manifest: &'a Manifest,
+    now_ms: i64,
+    cutoff_ms: Option<i64>,
+    delay_ms: i64,
+    used: &'a HashSet<BlockId>,
+) -> impl Iterator<Item = CompactionJob> + 'a {
+    let due = move |b: &BlockMeta| {
+        let mut old =
+            manifest.tombstones.iter().filter(|t| now_ms.saturating_sub(t.id.created_ms()) >= delay_ms);
+        old.any(|t| t.applies_to(b))
+    };
+    let blocks = manifest.blocks.iter().filter(move |b| !used.contains(&b.id) && due(b));
+    blocks.map(move |b| CompactionJob { inputs: vec![b.id], kind: JobKind::Rewrite { cutoff_ms } })
 }
 
 /// The blocks to merge in one window; none where there is nothing to gain yet.

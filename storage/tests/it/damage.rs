@@ -17,7 +17,8 @@ async fn read_all(
     store: &Arc<dyn object_store::ObjectStore>,
     meta: &Arc<sextant_storage::BlockMeta>,
 ) -> Result<sextant_model::SeriesSet, StorageError> {
-    let reader = BlockReader::open(store.clone(), &tenant(), meta.clone(), BlockCache::new(8 << 20)).await?;
+    let reader =
+        BlockReader::open(store.clone(), &tenant(), meta.clone(), &[], BlockCache::new(8 << 20)).await?;
     let stats = ReadStats::default();
     let all = BlockSelect::new(vec![], i64::MIN, i64::MAX);
     let set = reader.select(&all, &stats).await?;

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod damage;
+mod deletions;
 mod kills;
 mod manifests;
 mod merging;

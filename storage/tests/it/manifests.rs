@@ -29,6 +29,7 @@ pub fn block(seed: i64) -> BlockMeta {
         log: vec![],
         seq: 0,
         seq_min: 0,
+        applied: Vec::new(),
     }
 }
 

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use object_store::ObjectStore;
 use rand::{Rng, SeedableRng, rngs::StdRng};
-use sextant_model::{Labels, SeriesBuf, SeriesSet};
+use sextant_model::{Labels, MetricMetadata, SeriesBuf, SeriesSet};
 use sextant_proto::ShardId;
 use sextant_storage::{
     BlockCache, BlockId, BlockMeta, BlockOptions, BlockReader, BlockSelect, Compaction, CompactionOptions,
@@ -120,7 +120,7 @@ pub async fn answer(store: &Arc<dyn ObjectStore>, manifest: &Manifest) -> Result
     let mut parts = Vec::new();
     for meta in &manifest.blocks {
         let reader =
-            BlockReader::open(store.clone(), &tenant(), Arc::new(meta.clone()), cache.clone()).await?;
+            BlockReader::open(store.clone(), &tenant(), Arc::new(meta.clone()), &[], cache.clone()).await?;
         let all = BlockSelect::new(vec![], i64::MIN, i64::MAX);
         parts.push((meta.priority(), reader.select(&all, &ReadStats::default()).await?));
     }
@@ -137,7 +137,7 @@ async fn merged_blocks_are_the_naive_ones() {
         for (i, s) in inputs.iter().enumerate() {
             let meta = flush(&store, &manifests, s, i as u64 + 1).await;
             readers.push(
-                BlockReader::open(store.clone(), &tenant(), Arc::new(meta), BlockCache::new(1 << 20))
+                BlockReader::open(store.clone(), &tenant(), Arc::new(meta), &[], BlockCache::new(1 << 20))
                     .await
                     .unwrap(),
             );
@@ -164,7 +164,7 @@ async fn merged_blocks_are_the_naive_ones() {
                 assert!((files.meta.seq, files.meta.seq_min) <= (4, 4) && files.meta.seq_min >= 1);
                 upload_block(&store, &tenant(), files).await.unwrap();
                 let meta = Arc::new(files.meta.clone());
-                let r = BlockReader::open(store.clone(), &tenant(), meta, BlockCache::new(1 << 20))
+                let r = BlockReader::open(store.clone(), &tenant(), meta, &[], BlockCache::new(1 << 20))
                     .await
                     .unwrap();
                 families.extend(r.metadata(&ReadStats::default()).await.unwrap());
@@ -200,6 +200,7 @@ fn meta(level: u8, seq: (u64, u64), hours: (i64, i64), samples: u64) -> BlockMet
         log: vec![],
         seq: seq.1,
         seq_min: seq.0,
+        applied: Vec::new(),
     }
 }
 
@@ -263,6 +264,39 @@ pub fn counter(name: &str, from: i64, n: i64) -> Series {
     let labels = Labels::from_pairs([("__name__", name), ("i", "1")]).unwrap();
     let buf = SeriesBuf { t, v, ..SeriesBuf::default() };
     Series { rows: vec![Row { labels, key: None, buf, exemplars: vec![], metadata: None }], families: vec![] }
+}
+
+#[tokio::test]
+async fn merged_descriptions_are_those_of_the_newest_blocks() {
+    let store = memory();
+    let manifests = Manifests::new(store.clone(), "metrics", ManifestOptions::default());
+    let help = |i: i64| MetricMetadata { help: format!("h{i:02}"), ..MetricMetadata::default() };
+    let mut readers = Vec::new();
+    for i in 0..8 {
+        let mut series = counter("m", i * HOUR, 10);
+        // What the series say is older than what is known last.
+        series.rows[0].metadata = Some(help(2 * i));
+        series.families = [2 * i + 1, 2 * i].map(|i| ("m".to_owned(), help(i))).into();
+        let meta = Arc::new(flush(&store, &manifests, &series, i as u64 + 1).await);
+        let reader = BlockReader::open(store.clone(), &tenant(), meta, &[], BlockCache::new(1 << 20)).await;
+        readers.push(reader.unwrap());
+    }
+    readers.reverse();
+    let options = MergeOptions {
+        level: 1,
+        window_ms: None,
+        cutoff_ms: None,
+        series_max: usize::MAX,
+        samples_max: u64::MAX,
+        block: BlockOptions::default(),
+    };
+    let outputs = merge_blocks(&readers, &options).await.unwrap();
+    upload_block(&store, &tenant(), &outputs[0]).await.unwrap();
+    let meta = Arc::new(outputs[0].meta.clone());
+    let merged = BlockReader::open(store.clone(), &tenant(), meta, &[], BlockCache::new(1 << 20)).await;
+    let found = merged.unwrap().metadata(&ReadStats::default()).await.unwrap();
+    let found: Vec<_> = found.into_iter().map(|e| e.metadata).collect();
+    assert_eq!(found, (6..16).rev().map(help).collect::<Vec<_>>());
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! What is written comes back bit for bit, whatever the matchers and the range, with and without a sidecar.
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
-use sextant_model::{MatchOp, Matcher};
+use sextant_model::{MatchOp, Matcher, MetricMetadata};
 use sextant_storage::{BlockOptions, BlockSelect, ReadStats, StorageError};
 
 use crate::support::{self, Series, hard_set, memory, plain, stored};
@@ -120,6 +120,20 @@ async fn metadata_survives_without_series() {
 }
 
 #[tokio::test]
+async fn a_family_has_a_row_for_each_description_the_newest_first() {
+    let help = |i: usize| MetricMetadata { help: format!("h{i:02}"), ..MetricMetadata::default() };
+    let families = [3, 1, 2, 1].map(|i| ("b".to_owned(), help(i))).into_iter();
+    let many = (0..20).rev().map(|i| ("a".to_owned(), help(i)));
+    let only = Series { rows: vec![], families: families.chain(many).collect() };
+    let reader = stored(&memory(), &only, options(true, 0)).await;
+    let found = reader.metadata(&ReadStats::default()).await.unwrap();
+    let found: Vec<_> = found.iter().map(|e| format!("{} {}", e.name, e.metadata.help)).collect();
+    let newest = (10..20).rev().map(|i| format!("a h{i}"));
+    let expected: Vec<_> = newest.chain(["b h03", "b h01", "b h02"].map(str::to_owned)).collect();
+    assert_eq!(found, expected);
+}
+
+#[tokio::test]
 async fn limits_are_errors_that_name_themselves() {
     let series = hard_set(6, 50, 10);
     let reader = stored(&memory(), &series, options(true, 0)).await;
@@ -143,7 +157,8 @@ async fn a_sidecar_that_is_gone_makes_reads_slow_not_wrong() {
     let path = sextant_storage::paths::object(&support::tenant(), "metrics", meta.id, "index");
     store.delete(&path).await.unwrap();
     let cache = sextant_storage::BlockCache::new(1 << 20);
-    let reader = sextant_storage::BlockReader::open(store, &support::tenant(), meta, cache).await.unwrap();
+    let reader =
+        sextant_storage::BlockReader::open(store, &support::tenant(), meta, &[], cache).await.unwrap();
     let m = vec![Matcher::equal("job", "job1")];
     let got = reader.select(&BlockSelect::new(m.clone(), 0, i64::MAX), &ReadStats::default()).await.unwrap();
     assert!(plain(&got) == plain(&series.select(&m, 0, i64::MAX)));

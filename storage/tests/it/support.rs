@@ -297,7 +297,7 @@ pub fn memory() -> Arc<dyn ObjectStore> {
 pub async fn stored(store: &Arc<dyn ObjectStore>, series: &Series, options: BlockOptions) -> BlockReader {
     let files = write_block(series, options).unwrap().expect("series");
     upload_block(store, &tenant(), &files).await.unwrap();
-    BlockReader::open(store.clone(), &tenant(), Arc::new(files.meta), BlockCache::new(16 << 20))
+    BlockReader::open(store.clone(), &tenant(), Arc::new(files.meta), &[], BlockCache::new(16 << 20))
         .await
         .unwrap()
 }

@@ -67,6 +67,12 @@ pub enum Op {
     },
     Repeat(usize),
     Seal,
+    /// Deletes by sets of matchers of the test's table.
+    Delete {
+        tenant: usize,
+        selectors: Vec<usize>,
+        range: (i64, i64),
+    },
 }
 
 pub fn value() -> impl Strategy<Value = Value> {
@@ -105,10 +111,18 @@ pub fn op() -> impl Strategy<Value = Op> {
         prop_oneof![Just(100i64), 1i64..700],
         1usize..200,
     );
+    let range = prop_oneof![
+        1 => Just((i64::MIN, i64::MAX)),
+        4 => (0i64..40, 0i64..30).prop_map(|(from, n)| (from * 100, (from + n) * 100)),
+        1 => (-10i64..3000, 0i64..2000).prop_map(|(from, n)| (from * 100 + 1, (from + n) * 100)),
+        1 => Just((500, 499)),
+    ];
+    let delete = (0..TENANTS.len(), proptest::collection::vec(any::<usize>(), 1..3), range);
     prop_oneof![
         6 => write.prop_map(|(tenant, items, window, max_series, by_ref)| Op::Write { tenant, items, window, max_series, by_ref }),
         3 => scrapes.prop_map(|(tenant, first, count, t, step, rows)| Op::Scrapes { tenant, first, count: count.min(36 - first.min(35)), t: t * 100, step, rows }),
         1 => any::<usize>().prop_map(Op::Repeat),
         1 => Just(Op::Seal),
+        2 => delete.prop_map(|(tenant, selectors, range)| Op::Delete { tenant, selectors, range }),
     ]
 }

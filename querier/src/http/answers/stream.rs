@@ -7,7 +7,7 @@ use sextant_promql_eval::{Cell, QueryResult};
 
 use super::{
     super::json::{
-        push_float, push_histogram_point, push_labels, push_point, push_quoted_float, push_string, push_time,
+        push_float, push_histogram_point, push_labels, push_point, push_scalar, push_string, push_time,
     },
     json_response,
 };
@@ -21,11 +21,12 @@ const POINTS: usize = 512;
 /// A JSON answer of what `write` appends; `write` is called until it returns false. What fits into one piece is sent with
 /// its length; the rest as a stream.
 pub fn streamed(mut write: impl FnMut(&mut String) -> bool + Send + 'static) -> Response {
-    let (first, more) = piece(&mut write);
+    let (first, more) = piece(String::new(), &mut write);
     let body = if more {
         let rest = futures::stream::unfold(Some(write), |state| async move {
             let mut write = state?;
-            let (bytes, more) = piece(&mut write);
+            // A part that is written at once may go beyond the size.
+            let (bytes, more) = piece(String::with_capacity(PIECE * 5 / 4), &mut write);
             Some((bytes, more.then_some(write)))
         });
         let all = futures::stream::once(std::future::ready(first)).chain(rest);
@@ -37,8 +38,7 @@ pub fn streamed(mut write: impl FnMut(&mut String) -> bool + Send + 'static) -> 
     json_response(StatusCode::OK, body)
 }
 
-fn piece(write: &mut impl FnMut(&mut String) -> bool) -> (Bytes, bool) {
-    let mut text = String::new();
+fn piece(mut text: String, write: &mut impl FnMut(&mut String) -> bool) -> (Bytes, bool) {
     while text.len() < PIECE {
         if !write(&mut text) {
             return (Bytes::from(text), false);
@@ -95,7 +95,7 @@ impl ResultWriter {
         match &self.result {
             QueryResult::Scalar { t_ms, v } => {
                 begin_seconds(out, *t_ms);
-                push_quoted_float(out, *v);
+                push_scalar(out, *v);
                 out.push(']');
                 return false;
             }

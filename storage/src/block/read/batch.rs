@@ -20,6 +20,8 @@ pub struct SeriesBatch {
     pub set: SeriesSet,
     /// Which series share timestamps.
     pub targets: Vec<Option<u32>>,
+    /// Which series have lost samples to a deletion, perhaps all: the others of their target have other timestamps.
+    pub cut: Vec<bool>,
     /// What is known of the series' families.
     pub metadata: Vec<Option<MetricMetadata>>,
 }
@@ -47,16 +49,19 @@ impl BlockReader {
             }
             taken += n;
             batch.targets.push(table.target(row));
+            let id = (starts[group] + row as u64) as u32;
+            batch.cut.push(self.deleted.has(id));
             batch.metadata.push(table.metadata(row));
-            rows.push(Row { group, row, labels: table.labels(row, &mut scratch) });
+            rows.push(Row { id, group, row, labels: table.labels(row, &mut scratch) });
         }
         let mut groups = vec![None; group + 1];
         groups[group] = Some(table);
         let expected = rows.len();
-        batch.set = self.samples(&groups, &rows, &select, stats).await?;
-        if batch.set.len() != expected {
+        let set = self.stored_samples(&groups, &rows, &select, stats).await?;
+        if set.len() != expected {
             return Err(self.objects.nonsense(crate::names::SERIES, "a series without samples"));
         }
+        batch.set = self.deleted.take_out(set, &rows, true);
         Ok(batch)
     }
 

@@ -141,6 +141,13 @@ impl BlockReader {
             read_exemplars(&batch, ids, select, &mut found)
                 .ok_or_else(|| bad("unexpected columns".into()))?;
         }
+        if !self.deleted.is_empty() {
+            found.retain(|&id, exemplars| {
+                let deleted = self.deleted.of(id);
+                exemplars.retain(|e| !deleted.iter().any(|d| d.0 <= e.t && e.t <= d.1));
+                !exemplars.is_empty()
+            });
+        }
         Ok(found)
     }
 

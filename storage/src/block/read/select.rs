@@ -33,7 +33,20 @@ struct Part {
 }
 
 impl BlockReader {
+    /// The samples in the range that are not deleted, of series that have one.
     pub(super) async fn samples(
+        &self,
+        groups: &[Option<Arc<SeriesGroup>>],
+        rows: &[Row],
+        select: &BlockSelect,
+        stats: &ReadStats,
+    ) -> Result<SeriesSet> {
+        let set = self.stored_samples(groups, rows, select, stats).await?;
+        Ok(self.deleted.take_out(set, rows, false))
+    }
+
+    /// The same with what tombstones delete.
+    pub(super) async fn stored_samples(
         &self,
         groups: &[Option<Arc<SeriesGroup>>],
         rows: &[Row],
@@ -47,7 +60,7 @@ impl BlockReader {
         let float = |r: &Row| groups.get(r.group).and_then(Option::as_ref).map_or(0, |g| g.samples(r.row));
         set.t.reserve(rows.iter().map(float).sum::<usize>().min(select.limits.samples_max).min(RESERVE_MAX));
         let mut histogram_count = 0usize;
-        for &Row { group, row, ref labels } in rows {
+        for &Row { group, row, ref labels, .. } in rows {
             let table = groups.get(group).and_then(Option::as_ref).ok_or_else(|| damaged("a row group"))?;
             let at = set.t.len();
             let mut samples = 0..0;

@@ -1,12 +1,12 @@
 //! Writes the tables that few blocks have: histograms, exemplars, metadata.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
 use arrow_array::{ArrayRef, BooleanArray, Float64Array, Int32Array, Int64Array, StringArray};
 use arrow_schema::DataType;
 use bytes::Bytes;
 use parquet::basic::Encoding;
-use sextant_model::{Exemplar, HistogramSample, Labels, MetricMetadata};
+use sextant_model::{Exemplar, HistogramSample, Labels, MetadataTable, MetricMetadata};
 
 use crate::{
     BlockOptions, Result,
@@ -137,23 +137,19 @@ pub fn write_exemplars(rows: &[(i32, Exemplar)], options: &BlockOptions) -> Resu
 }
 
 /// Writes `metadata.parquet`; `None` without rows.
-pub fn write_metadata(
-    families: &BTreeSet<(String, MetricMetadata)>,
-    options: &BlockOptions,
-) -> Result<Option<Bytes>> {
+pub fn write_metadata(families: &MetadataTable, options: &BlockOptions) -> Result<Option<Bytes>> {
     if families.is_empty() {
         return Ok(None);
     }
     let mut table =
         TableWriter::new(tables::metadata_schema(), tables::properties(options.zstd_level)?.build())?;
-    let column = |f: fn(&(String, MetricMetadata)) -> &str| -> ArrayRef {
-        Arc::new(StringArray::from(families.iter().map(f).collect::<Vec<_>>()))
-    };
+    let (names, rows): (Vec<&str>, Vec<&MetricMetadata>) = families.iter().unzip();
+    let column = |texts: Vec<&str>| -> ArrayRef { Arc::new(StringArray::from(texts)) };
     table.append_batch(&[
-        column(|f| &f.0),
-        column(|f| f.1.metric_type.as_str()),
-        column(|f| &f.1.help),
-        column(|f| &f.1.unit),
+        column(names),
+        column(rows.iter().map(|m| m.metric_type.as_str()).collect()),
+        column(rows.iter().map(|m| m.help.as_str()).collect()),
+        column(rows.iter().map(|m| m.unit.as_str()).collect()),
     ])?;
     table.finish().map(Some)
 }
