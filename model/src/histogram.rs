@@ -14,6 +14,7 @@
 //!             copy_to_schema(target: i32) -> Result<Histogram, HistogramError>
 //! arithmetic  mul(f64)   div(f64)   add(&other) / sub(&other) -> Result<Combined, HistogramError>
 //!             kahan_add(&other, &mut Option<Histogram>) -> Result<Combined, HistogramError>
+//!             difference(&previous) -> Result<(Histogram, Combined), HistogramError>
 //!             Combined { counter_reset_collision, nhcb_bounds_reconciled }
 //! resets      detect_reset(&previous) -> bool
 //! equality    equals(&other) -> bool (bitwise)         same_up_to(&other, epsilon) -> bool
@@ -38,6 +39,7 @@ mod codec;
 mod compact;
 mod custom;
 mod deltas;
+mod difference;
 mod equality;
 mod fraction;
 mod interpolate;

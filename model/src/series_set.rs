@@ -111,6 +111,30 @@ impl SeriesSet {
 
     /// Appends a series; its labels come after those before it.
     pub fn push(&mut self, labels: Labels, s: &SeriesBuf) {
+        self.push_floats(labels, s);
+        self.h.extend_from_slice(&s.h);
+        self.end_histograms(!s.h.is_empty());
+    }
+
+    /// [`Self::push`] that moves the histograms out of `s`, where their copies would cost what reading them costs.
+    pub fn append(&mut self, labels: Labels, s: &mut SeriesBuf) {
+        self.push_floats(labels, s);
+        let has_histograms = !s.h.is_empty();
+        self.h.append(&mut s.h);
+        self.end_histograms(has_histograms);
+    }
+
+    /// Ends the histograms of the series that was added last.
+    fn end_histograms(&mut self, has_histograms: bool) {
+        if has_histograms && self.h_offsets.is_empty() {
+            self.h_offsets.resize(self.labels.len(), 0);
+        }
+        if !self.h_offsets.is_empty() {
+            self.h_offsets.push(self.h.len() as u32);
+        }
+    }
+
+    fn push_floats(&mut self, labels: Labels, s: &SeriesBuf) {
         if self.offsets.is_empty() {
             self.offsets.push(0);
         }
@@ -126,13 +150,6 @@ impl SeriesSet {
             self.start.resize(self.t.len(), crate::NO_START);
         }
         self.offsets.push(self.t.len() as u32);
-        if !s.h.is_empty() && self.h_offsets.is_empty() {
-            self.h_offsets.resize(self.labels.len(), 0);
-        }
-        self.h.extend_from_slice(&s.h);
-        if !self.h_offsets.is_empty() {
-            self.h_offsets.push(self.h.len() as u32);
-        }
     }
 
     /// A range of the series as a set of their own.
@@ -176,5 +193,29 @@ impl SeriesSet {
             return &[];
         }
         &self.h[self.h_offsets[i] as usize..self.h_offsets[i + 1] as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn appended_series_are_those_that_were_pushed() {
+        let floats = SeriesBuf { t: vec![1, 2], v: vec![0.5, 1.5], ..SeriesBuf::default() };
+        let histograms = SeriesBuf {
+            h: vec![HistogramSample { t: 3, start: 0, h: Default::default() }],
+            ..floats.clone()
+        };
+        let (mut pushed, mut appended) = (SeriesSet::new(), SeriesSet::new());
+        for s in [&floats, &histograms, &floats] {
+            pushed.push(Labels::empty(), s);
+            let mut moved = s.clone();
+            appended.append(Labels::empty(), &mut moved);
+            assert!(moved.h.is_empty());
+        }
+        assert_eq!((&appended.offsets, &appended.h_offsets), (&pushed.offsets, &pushed.h_offsets));
+        assert_eq!((&appended.v, &appended.h), (&pushed.v, &pushed.h));
+        assert_eq!(appended.h_offsets, [0, 0, 1, 1]);
     }
 }

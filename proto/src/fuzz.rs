@@ -46,6 +46,12 @@ fn rebuilt(view: &WriteBatchView<'_>) -> bytes::Bytes {
     builder.finish(&view.header)
 }
 
+/// A message of the shards' protocol: the first byte says of which kind, as a request or an answer. What is read says the same
+/// when it is encoded again.
+pub fn fuzz_rpc_message(bytes: &[u8]) {
+    crate::rpc::wire::fuzz_message(bytes);
+}
+
 /// Runs and start runs may be split otherwise; all else is as it was.
 fn is_same(a: &WriteBatchView<'_>, b: &WriteBatchView<'_>) -> bool {
     let bits = |view: &WriteBatchView<'_>| view.values().map(f64::to_bits).collect::<Vec<_>>();

@@ -1,6 +1,7 @@
 //! Wire contracts: what roles send each other, what clients send us, and one table of status codes.
 //!
-//! **Architecture Invariant:** contracts only. No role's logic, no sockets, no files.
+//! **Architecture Invariant:** contracts only. No role's logic, no files; only [`rpc`], through which roles of different processes
+//! keep these contracts, speaks over a network.
 
 pub mod fault;
 #[doc(hidden)]
@@ -10,6 +11,7 @@ pub mod metric_family;
 pub mod remote_read;
 pub mod remote_write;
 mod roles;
+pub mod rpc;
 mod status;
 mod write;
 mod write_batch;

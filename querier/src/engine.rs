@@ -5,20 +5,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sextant_model::TenantId;
-use sextant_promql::{Expr, ValueType};
-use sextant_promql_eval::{CancelFlag, EvalContext, EvalParams, QueryKind, QueryResult, plan};
-use sextant_proto::{LimitsHandle, SelectLimits, TenantLimits};
-use sextant_storage::StorageError;
-use tokio::sync::Semaphore;
-
 use crate::{
     config::QuerierConfig,
     dataset::{DataSource, Dataset},
     error::QueryError,
     metrics::{Language, QuerierMetrics},
     promql::{PromSession, QueryState},
+    queue::{FairQueue, Share},
 };
+use sextant_model::TenantId;
+use sextant_promql::{Expr, ValueType};
+use sextant_promql_eval::{CancelFlag, EvalContext, EvalParams, QueryKind, QueryResult, plan};
+use sextant_proto::{LimitsHandle, SelectLimits, TenantLimits};
+use sextant_storage::StorageError;
 
 /// Stack of a query thread: trees of statements are walked by recursion.
 const THREAD_STACK_BYTES: usize = 64 << 20;
@@ -88,7 +87,7 @@ struct Inner {
     limits: LimitsHandle,
     config: QuerierConfig,
     session: PromSession,
-    permits: Semaphore,
+    queue: FairQueue,
     metrics: QuerierMetrics,
     runtime: Option<tokio::runtime::Runtime>,
 }
@@ -120,7 +119,7 @@ impl Querier {
             .enable_all()
             .build()?;
         let session = PromSession::new(config.threads);
-        let permits = Semaphore::new(config.max_concurrent.max(1));
+        let queue = FairQueue::new(config.max_concurrent);
         let metrics = QuerierMetrics::default();
         Ok(Self {
             inner: Arc::new(Inner {
@@ -128,7 +127,7 @@ impl Querier {
                 limits,
                 config,
                 session,
-                permits,
+                queue,
                 metrics,
                 runtime: Some(runtime),
             }),
@@ -161,6 +160,17 @@ impl Querier {
                 (None, Some(_)) => other.max_query_range,
                 _ => limits.max_query_range,
             };
+            limits.max_query_time = match (limits.max_query_time.get(), other.max_query_time.get()) {
+                (Some(a), Some(b)) if b < a => other.max_query_time,
+                (None, Some(_)) => other.max_query_time,
+                _ => limits.max_query_time,
+            };
+            limits.max_query_memory_bytes =
+                strictest(limits.max_query_memory_bytes as usize, other.max_query_memory_bytes as usize)
+                    as u64;
+            limits.max_concurrent_queries =
+                strictest(limits.max_concurrent_queries, other.max_concurrent_queries);
+            limits.max_queued_queries = strictest(limits.max_queued_queries, other.max_queued_queries);
         }
         limits
     }
@@ -170,7 +180,9 @@ impl Querier {
         let bound = |n: usize| if n == 0 { usize::MAX } else { n };
         SelectLimits {
             series_max: bound(limits.max_query_series),
-            samples_max: bound(limits.max_query_samples).min(self.inner.config.max_samples),
+            samples_max: bound(limits.max_query_samples)
+                .min(self.inner.config.max_samples)
+                .min(bound(memory_in_samples(limits))),
         }
     }
 
@@ -218,11 +230,12 @@ impl Querier {
         let asked = Instant::now();
         let timeout = query.timeout.unwrap_or(self.inner.config.timeout).min(self.inner.config.timeout);
         let this = self.clone();
+        let asking = tenants;
         let tenants = tenants.to_vec();
         let cancel = CancelFlag::default();
         let guard = CancelOnDrop(cancel.clone());
         let mut answer = self
-            .bounded(Language::PromQl, timeout, async move {
+            .bounded(asking, Language::PromQl, timeout, async move {
                 let queue = asked.elapsed();
                 let mut answer = this.promql_inner(&tenants, &query, cancel, per_step).await?;
                 answer.stats.queue = queue;
@@ -332,6 +345,7 @@ impl Querier {
         run: bool,
     ) -> Result<String, QueryError> {
         let this = self.clone();
+        let asking = tenants;
         let tenants = tenants.to_vec();
         let cancel = CancelFlag::default();
         let _guard = CancelOnDrop(cancel.clone());
@@ -340,7 +354,7 @@ impl Querier {
             let session = &this.inner.session;
             if run { session.explain(&plan, &state).await } else { Ok(session.describe(&plan, &state)) }
         };
-        self.bounded(Language::PromQl, self.inner.config.timeout, work).await
+        self.bounded(asking, Language::PromQl, self.inner.config.timeout, work).await
     }
 
     /// Runs a part of a question that was admitted before on the query threads; it ends when the caller goes away.
@@ -354,9 +368,11 @@ impl Querier {
         }
     }
 
-    /// Runs a question's work on the query threads: within its time, counted, and ended when the caller goes away.
+    /// Runs a question's work on the query threads: when it is its tenant's turn, within its time, counted, and ended when the
+    /// caller goes away. The turn is that of the first tenant; the limits are the strictest of all.
     pub async fn bounded<T: Send + 'static>(
         &self,
+        tenants: &[TenantId],
         language: Language,
         timeout: Duration,
         work: impl Future<Output = Result<T, QueryError>> + Send + 'static,
@@ -365,20 +381,51 @@ impl Querier {
         let metrics = &self.inner.metrics;
         metrics.begin();
         let _running = Running { metrics, language, started };
+        let limits = self.limits(tenants);
+        let timeout = limits.max_query_time.get().map_or(timeout, |most| timeout.min(most));
+        let share = Share {
+            weight: 1.0,
+            running_max: limits.max_concurrent_queries,
+            waiting_max: limits.max_queued_queries,
+        };
         let run = async {
-            let _permit = self.inner.permits.acquire().await.map_err(|_| QueryError::Cancelled)?;
+            let tenant = tenants.first().map_or("", TenantId::as_str);
+            let waiting = metrics.wait();
+            let _place = self.inner.queue.wait(tenant, share).await?;
+            drop(waiting);
             let handle = match &self.inner.runtime {
                 Some(runtime) => runtime.handle().spawn(work),
                 None => return Err(QueryError::Cancelled),
             };
             let task = AbortOnDrop(handle);
-            task.join().await
+            task.join().await.map_err(|e| of_memory(e, &limits))
         };
         let result = tokio::time::timeout(timeout, run).await.unwrap_or(Err(QueryError::Timeout(timeout)));
         if result.is_err() {
             _running.failed();
         }
         result
+    }
+}
+
+/// A query's memory as samples of 16 bytes: what it reads and holds is counted in samples. 0 where there is no limit.
+fn memory_in_samples(limits: &TenantLimits) -> usize {
+    limits.max_query_memory_bytes.div_ceil(SAMPLE_BYTES) as usize
+}
+
+/// Bytes of a sample in a query's memory; a histogram counts for as many samples as take its memory.
+const SAMPLE_BYTES: u64 = 16;
+
+/// The error of a query that may hold no more samples because of its limit of memory, by that limit's name.
+fn of_memory(error: QueryError, limits: &TenantLimits) -> QueryError {
+    let memory = memory_in_samples(limits);
+    match error {
+        QueryError::Limit(text)
+            if memory > 0 && (limits.max_query_samples == 0 || memory < limits.max_query_samples) =>
+        {
+            QueryError::Limit(text.replace("max_query_samples", "max_query_memory_bytes / 16"))
+        }
+        other => other,
     }
 }
 

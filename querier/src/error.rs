@@ -16,9 +16,12 @@ pub enum QueryError {
     /// A limit is exceeded; the text names limit, value and key.
     #[error("{0}")]
     Limit(String),
+    /// The tenant has as many queries waiting as its limit allows; the text names it.
+    #[error("{0}")]
+    Overloaded(String),
     /// The time allowed has passed.
     #[error(
-        "query timed out in expression evaluation after {0:?}; raise it with the parameter `timeout` up to querier.timeout"
+        "query timed out in expression evaluation after {0:?}; raise it with the parameter `timeout` up to querier.timeout and the limits key max_query_time"
     )]
     Timeout(std::time::Duration),
     /// The client went away.
@@ -48,6 +51,7 @@ impl QueryError {
         match self {
             Self::BadRequest(_) => ErrorClass::BadRequest,
             Self::Execution(_) | Self::Limit(_) => ErrorClass::Unprocessable,
+            Self::Overloaded(_) => ErrorClass::TooManyRequests,
             Self::Timeout(_) => ErrorClass::Timeout,
             Self::Cancelled => ErrorClass::Canceled,
             Self::Shard(e) => e.class(),
@@ -85,7 +89,10 @@ impl From<datafusion::error::DataFusionError> for QueryError {
             D::SQL(..) | D::Plan(_) | D::SchemaError(..) | D::NotImplemented(_) => {
                 Self::BadRequest(e.strip_backtrace())
             }
-            D::ResourcesExhausted(_) => Self::Limit(e.strip_backtrace()),
+            D::ResourcesExhausted(_) => Self::Limit(format!(
+                "{}; narrow the query, or raise the limits key max_query_memory_bytes",
+                e.strip_backtrace()
+            )),
             _ => Self::Execution(e.strip_backtrace()),
         }
     }

@@ -13,6 +13,7 @@ pub mod http;
 mod metrics;
 pub mod postgres;
 mod promql;
+mod queue;
 mod sql;
 
 pub use config::QuerierConfig;

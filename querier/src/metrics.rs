@@ -22,9 +22,25 @@ pub struct QuerierMetrics {
     failed: [AtomicU64; 2],
     seconds_micros: [AtomicU64; 2],
     running: AtomicU64,
+    waiting: AtomicU64,
+}
+
+/// A query that waits for its turn, until this is dropped.
+pub struct Waiting<'a>(&'a QuerierMetrics);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl QuerierMetrics {
+    /// A query waits for its turn.
+    pub fn wait(&self) -> Waiting<'_> {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        Waiting(self)
+    }
+
     /// A query begins to run.
     pub fn begin(&self) {
         self.running.fetch_add(1, Ordering::Relaxed);
@@ -66,10 +82,12 @@ impl QuerierMetrics {
             "Time spent in queries, waiting included.",
             &|i| (load(&self.seconds_micros[i]) as f64 / 1e6).to_string(),
         );
-        let _ = writeln!(
-            out,
-            "# HELP sextant_querier_queries_running Queries that run now.\n# TYPE sextant_querier_queries_running gauge\nsextant_querier_queries_running {}",
-            load(&self.running)
-        );
+        for (name, help, value) in [
+            ("running", "Queries that run now or wait for their turn.", load(&self.running)),
+            ("waiting", "Queries that wait for their turn.", load(&self.waiting)),
+        ] {
+            let name = format!("sextant_querier_queries_{name}");
+            let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}");
+        }
     }
 }

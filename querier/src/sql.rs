@@ -82,6 +82,7 @@ impl Querier {
 
     /// Answers a SQL question.
     pub async fn sql(&self, tenants: &[TenantId], sql: &str) -> Result<SqlAnswer, QueryError> {
+        let asking = tenants;
         let (this, tenants, sql) = (self.clone(), tenants.to_vec(), sql.to_owned());
         let cancel = CancelFlag::default();
         let _guard = CancelOnDrop(cancel.clone());
@@ -94,7 +95,7 @@ impl Querier {
             };
             this.repeated(&tenants, read).await
         };
-        self.bounded(Language::Sql, self.config().timeout, work).await
+        self.bounded(asking, Language::Sql, self.config().timeout, work).await
     }
 
     /// How SQL is planned and run.
@@ -114,7 +115,12 @@ impl Querier {
         cancel: CancelFlag,
     ) -> Result<SessionContext, QueryError> {
         let dataset = self.dataset(tenants).await?;
-        let limits = self.select_limits(&self.limits(tenants));
+        let tenant_limits = self.limits(tenants);
+        let limits = self.select_limits(&tenant_limits);
+        let memory = match tenant_limits.max_query_memory_bytes as usize {
+            0 => self.config().sql_memory_bytes,
+            most => most.min(self.config().sql_memory_bytes),
+        };
         let everything = Selection {
             matchers: Vec::new(),
             start: i64::MIN,
@@ -122,8 +128,7 @@ impl Querier {
             limits: SelectLimits::default(),
         };
         let labels = dataset.label_values(&everything, None).await?;
-        let runtime =
-            RuntimeEnvBuilder::new().with_memory_limit(self.config().sql_memory_bytes, 0.9).build_arc()?;
+        let runtime = RuntimeEnvBuilder::new().with_memory_limit(memory, 0.9).build_arc()?;
         let state = SessionStateBuilder::new()
             .with_config(config)
             .with_runtime_env(runtime)

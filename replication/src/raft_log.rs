@@ -83,8 +83,18 @@ impl RaftLogStorage<TypeConfig> for RaftLog {
     /// entries one log id, so the vote comes back uncommitted, and the node has to be elected in a new term.
     async fn read_vote(&mut self) -> Result<Option<Vote>, StorageError> {
         let relaxed = self.store.options().sync != SyncMode::Always;
-        let vote = self.group.state.lock().vote;
-        Ok(vote.map(|v| Vote { committed: v.committed && !relaxed, ..v }))
+        let (vote, last) = {
+            let state = self.group.state.lock();
+            (state.vote, state.last_log_id())
+        };
+        // A checkpoint is taken up on a task of its own, so a crash may leave one of a leader whose vote is not on disk yet.
+        // That leader was elected, or there were no checkpoint of its term: its vote may be taken as seen.
+        let elected = last.map(|l| Vote::new_committed(l.leader_id.term, l.leader_id.node_id));
+        Ok(match (vote, elected) {
+            (Some(vote), Some(elected)) if vote.leader_id < elected.leader_id => Some(elected),
+            (vote, _) => vote,
+        }
+        .map(|v| Vote { committed: v.committed && !relaxed, ..v }))
     }
 
     /// Written along with the next records of the group: it only saves work after a restart, never a record of its own.

@@ -62,7 +62,7 @@ impl Head {
             }
             if !buf.is_empty() {
                 check_limits(r, &out, &buf)?;
-                out.push(labels, &buf);
+                out.append(labels, &mut buf);
             }
         }
     }

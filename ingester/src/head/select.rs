@@ -246,7 +246,7 @@ impl HeadSelection for Found {
                 if out.sample_count() + decoded.len() > self.limits.samples_max.min(u32::MAX as usize) {
                     return Err(too_many_samples(self.limits));
                 }
-                out.push(snapshot.labels, &decoded);
+                out.append(snapshot.labels, &mut decoded);
             }
         }
         Ok(out)

@@ -9,6 +9,7 @@ use super::cell::{Compensated, kahan_inc};
 use super::custom::{RolledUp, shared_bounds};
 use super::merge::{Addend, merge_side};
 use super::reduce::reduce_side;
+use super::spans::shared_runs;
 use super::validate::HistogramError;
 use super::{Histogram, ResetHint, Span};
 
@@ -91,7 +92,7 @@ impl Histogram {
         }
         (self.count, c.count) = kahan_inc(other.count, self.count, c.count);
         (self.sum, c.sum) = kahan_inc(other.sum, self.sum, c.sum);
-        if self.kahan_add_same_layout(other, c) {
+        if self.kahan_add_within(other, c) {
             return Ok(report);
         }
         let mut positive = Compensated::zip(&self.positive_buckets, &c.positive_buckets);
@@ -129,45 +130,49 @@ impl Histogram {
         Ok(report)
     }
 
-    /// The fast path for series of one source: equal spans, bounds and thresholds need no new lists.
-    fn kahan_add_same_layout(&mut self, other: &Self, c: &mut Self) -> bool {
+    /// The fast path for series of one source: where `self` has all buckets of `other`, no new lists are needed.
+    fn kahan_add_within(&mut self, other: &Self, c: &mut Self) -> bool {
         let (schema, zero_threshold) = (self.schema, self.zero_threshold);
-        let aligned = |spans: &[Span], buckets: &[f64], other_spans, other_buckets| {
-            let other =
-                Addend { spans: other_spans, buckets: other_buckets, schema, zero_threshold, negate: false };
-            other.is_aligned_with(spans, buckets.len())
+        let fits = |[spans, c_spans, other_spans]: [&[Span]; 3], [counts, c, other]: [&[f64]; 3]| {
+            let addend = Addend { spans: other_spans, buckets: other, schema, zero_threshold, negate: false };
+            spans == c_spans && counts.len() == c.len() && addend.is_within(spans, counts.len())
         };
-        let same = schema == other.schema
+        let within = schema == other.schema
             && schema == c.schema
             && self.custom_values == other.custom_values
-            && aligned(
-                &self.positive_spans,
-                &self.positive_buckets,
-                &other.positive_spans,
-                &other.positive_buckets,
+            && fits(
+                [&self.positive_spans, &c.positive_spans, &other.positive_spans],
+                [&self.positive_buckets, &c.positive_buckets, &other.positive_buckets],
             )
-            && aligned(
-                &self.negative_spans,
-                &self.negative_buckets,
-                &other.negative_spans,
-                &other.negative_buckets,
-            )
-            && self.positive_spans == c.positive_spans
-            && self.negative_spans == c.negative_spans
-            && self.positive_buckets.len() == c.positive_buckets.len()
-            && self.negative_buckets.len() == c.negative_buckets.len();
-        if same {
-            for (counts, compensations, added) in [
-                (&mut self.positive_buckets, &mut c.positive_buckets, &other.positive_buckets),
-                (&mut self.negative_buckets, &mut c.negative_buckets, &other.negative_buckets),
-            ] {
-                for ((count, compensation), &inc) in counts.iter_mut().zip(compensations).zip(added) {
-                    (*count, *compensation) = kahan_inc(inc, *count, *compensation);
+            && fits(
+                [&self.negative_spans, &c.negative_spans, &other.negative_spans],
+                [&self.negative_buckets, &c.negative_buckets, &other.negative_buckets],
+            );
+        if !within {
+            return false;
+        }
+        let add = |[spans, other_spans]: [&[Span]; 2], counts: &mut [f64], c: &mut [f64], other: &[f64]| {
+            for run in shared_runs(spans, other_spans).flatten() {
+                let counts = counts[run.outer..].iter_mut().zip(&mut c[run.outer..]);
+                for ((count, c), &inc) in counts.zip(&other[run.inner..]).take(run.length) {
+                    (*count, *c) = kahan_inc(inc, *count, *c);
                 }
             }
-            c.zero_threshold = zero_threshold;
-        }
-        same
+        };
+        add(
+            [&self.positive_spans, &other.positive_spans],
+            &mut self.positive_buckets,
+            &mut c.positive_buckets,
+            &other.positive_buckets,
+        );
+        add(
+            [&self.negative_spans, &other.negative_spans],
+            &mut self.negative_buckets,
+            &mut c.negative_buckets,
+            &other.negative_buckets,
+        );
+        c.zero_threshold = zero_threshold;
+        true
     }
 
     fn combine(&mut self, other: &Self, negate: bool) -> Result<Combined, HistogramError> {
@@ -220,7 +225,7 @@ impl Histogram {
 
     /// The hint of a sum: a gauge if either is one, unknown if they differ otherwise. Returns whether they contradict
     /// each other.
-    fn combine_hints(&mut self, other: &Self) -> bool {
+    pub(super) fn combine_hints(&mut self, other: &Self) -> bool {
         use ResetHint::{Gauge, NoReset, Reset, Unknown};
         let (hint, collision) = match (self.reset_hint, other.reset_hint) {
             (a, b) if a == b => (a, false),
@@ -234,9 +239,10 @@ impl Histogram {
 
     fn map_counts(&mut self, f: impl Fn(f64) -> f64) {
         self.integer = false;
-        let scalars = [&mut self.zero_count, &mut self.count, &mut self.sum];
-        let buckets = self.positive_buckets.iter_mut().chain(&mut self.negative_buckets);
-        for count in scalars.into_iter().chain(buckets) {
+        for counts in [&mut self.positive_buckets, &mut self.negative_buckets] {
+            counts.iter_mut().for_each(|count| *count = f(*count));
+        }
+        for count in [&mut self.zero_count, &mut self.count, &mut self.sum] {
             *count = f(*count);
         }
     }
@@ -318,6 +324,7 @@ fn combine_custom<C: super::cell::Cell>(
 #[cfg(test)]
 mod tests {
     use super::super::CUSTOM_BUCKETS_SCHEMA;
+    use super::super::spans::{SpanRuns, cells};
     use super::*;
 
     fn one_bucket(count: f64) -> Histogram {
@@ -343,6 +350,38 @@ mod tests {
         assert_eq!(total.positive_buckets, [0.0]);
         assert_eq!(total.add(&compensation), Ok(Combined::default()));
         assert_eq!((total.count, total.sum, total.positive_buckets[0]), (2.0, 2.0, 2.0));
+    }
+
+    #[test]
+    fn kahan_add_is_a_sum_per_index_whatever_the_spans() {
+        // Three histograms one after the other, each with some of five buckets, against a map as the naive twin.
+        let of = |bits: u32, unit: f64| {
+            let mut runs = SpanRuns::default();
+            let indices: Vec<i64> = (0..5).filter(|i| bits >> i & 1 == 1).collect();
+            indices.iter().for_each(|&i| runs.push(i));
+            let positive_buckets = indices.iter().map(|&i| unit * (i + 1) as f64).collect();
+            Histogram { positive_spans: runs.finish(), positive_buckets, ..Histogram::default() }
+        };
+        for layouts in 0..1 << 15 {
+            let parts =
+                [(0, 1e17), (5, 0.3), (10, -1e17)].map(|(shift, unit)| of(layouts >> shift & 31, unit));
+            let (mut total, mut compensation) = (parts[0].clone(), None);
+            for other in &parts[1..] {
+                assert_eq!(total.kahan_add(other, &mut compensation), Ok(Combined::default()));
+            }
+            let mut expected = std::collections::BTreeMap::new();
+            for (i, count) in parts.iter().flat_map(|p| cells(&p.positive_spans, &p.positive_buckets)) {
+                let (sum, c) = expected.get(&i).copied().unwrap_or((0.0, 0.0));
+                expected.insert(i, kahan_inc(count, sum, c));
+            }
+            let c = compensation.unwrap_or_default();
+            assert_eq!(c.positive_spans, total.positive_spans);
+            let got: Vec<_> = cells(&total.positive_spans, &total.positive_buckets)
+                .zip(&c.positive_buckets)
+                .map(|((i, sum), &c)| (i, (sum, c)))
+                .collect();
+            assert_eq!(got, expected.into_iter().collect::<Vec<_>>(), "{layouts:o}");
+        }
     }
 
     #[test]

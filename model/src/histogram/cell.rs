@@ -5,15 +5,13 @@
 
 /// Adds `inc` to `sum` with compensation `c` and returns the new pair: Kahan summation in Neumaier's form, which also
 /// keeps the low places when `inc` is the larger term. An infinite sum has no compensation (it would be NaN).
+#[inline]
 pub fn kahan_inc(inc: f64, sum: f64, c: f64) -> (f64, f64) {
     let total = sum + inc;
-    let c = if total.is_infinite() {
-        0.0
-    } else if sum.abs() >= inc.abs() {
-        c + ((sum - total) + inc)
-    } else {
-        c + ((inc - total) + sum)
-    };
+    // Choices of values and no branches, so that a loop over buckets does several at a time.
+    let (large, small) = if sum.abs() >= inc.abs() { (sum, inc) } else { (inc, sum) };
+    let next = c + ((large - total) + small);
+    let c = if total.is_infinite() { 0.0 } else { next };
     (total, c)
 }
 

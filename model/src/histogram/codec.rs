@@ -156,8 +156,11 @@ impl Reader<'_> {
         let schema = self.signed()?;
         let zero_threshold = self.bits()?;
         let sum = self.bits()?;
-        let counts = self.values(2)?;
-        let [zero_count, count] = counts[..] else { return Err(DecodeError::Truncated) };
+        let [zero_count, count] = match self.byte()? {
+            FORM_BITS => [self.bits()?, self.bits()?],
+            FORM_INTEGERS => [self.integer()?, self.integer()?],
+            form => return Err(DecodeError::UnknownForm(form)),
+        };
         let (positive_spans, positive_buckets) = self.side()?;
         let (negative_spans, negative_buckets) = self.side()?;
         let custom_values = self.list()?;
@@ -180,7 +183,11 @@ impl Reader<'_> {
     fn side(&mut self) -> Result<(Vec<Span>, Vec<f64>), DecodeError> {
         // A span has at least two bytes.
         let n = self.length(2)?;
-        let spans = (0..n).map(|_| self.span()).collect::<Result<Vec<_>, _>>()?;
+        // Collecting results would not reserve: lists of a query's many histograms would grow step by step.
+        let mut spans = Vec::with_capacity(n);
+        for _ in 0..n {
+            spans.push(self.span()?);
+        }
         let buckets = self.list()?;
         let claimed = claimed_buckets(&spans);
         if claimed != buckets.len() as u64 {
@@ -201,19 +208,30 @@ impl Reader<'_> {
     }
 
     fn values(&mut self, n: usize) -> Result<Vec<f64>, DecodeError> {
-        match self.byte()? {
-            FORM_BITS => {
-                // Refuse before allocating: `n` was checked against one byte a value.
-                if n > self.rest.len() / size_of::<f64>() {
-                    return Err(DecodeError::Truncated);
-                }
-                (0..n).map(|_| self.bits()).collect()
-            }
-            FORM_INTEGERS => (0..n).map(|_| self.integer()).collect(),
-            form => Err(DecodeError::UnknownForm(form)),
+        let form = self.byte()?;
+        let least = match form {
+            FORM_BITS => size_of::<f64>(),
+            FORM_INTEGERS => 1,
+            form => return Err(DecodeError::UnknownForm(form)),
+        };
+        // Refuse before allocating: `n` was checked against one byte a value, before the form was read.
+        if n > self.rest.len() / least {
+            return Err(DecodeError::Truncated);
         }
+        let mut values = Vec::with_capacity(n);
+        if form == FORM_BITS {
+            for _ in 0..n {
+                values.push(self.bits()?);
+            }
+        } else {
+            for _ in 0..n {
+                values.push(self.integer()?);
+            }
+        }
+        Ok(values)
     }
 
+    #[inline]
     fn integer(&mut self) -> Result<f64, DecodeError> {
         let value = self.varint()?;
         if value > INTEGER_MAX as u64 { Err(DecodeError::OutOfRange) } else { Ok(value as f64) }
@@ -238,7 +256,28 @@ impl Reader<'_> {
         Ok(f64::from_bits(u64::from_le_bytes(*bytes)))
     }
 
+    #[inline]
     fn varint(&mut self) -> Result<u64, DecodeError> {
+        // Most counts of a bucket have one byte to three.
+        match *self.rest {
+            [a, ref rest @ ..] if a < 0x80 => {
+                self.rest = rest;
+                Ok(u64::from(a))
+            }
+            [a, b, ref rest @ ..] if b < 0x80 => {
+                self.rest = rest;
+                Ok(u64::from(a & 0x7f) | u64::from(b) << 7)
+            }
+            [a, b, c, ref rest @ ..] if c < 0x80 => {
+                self.rest = rest;
+                Ok(u64::from(a & 0x7f) | u64::from(b & 0x7f) << 7 | u64::from(c) << 14)
+            }
+            _ => self.long_varint(),
+        }
+    }
+
+    #[cold]
+    fn long_varint(&mut self) -> Result<u64, DecodeError> {
         let mut value = 0_u64;
         for shift in (0..64).step_by(7) {
             let byte = self.byte()?;

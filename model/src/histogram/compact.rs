@@ -21,10 +21,12 @@ impl Histogram {
 /// that an invalid histogram stays recognisably invalid.
 pub(super) fn compact_side<C: Cell>(spans: &mut Vec<Span>, buckets: &mut Vec<C>, max_empty: usize) {
     let max_empty = max_empty as u64;
+    let least_gap = max_empty.min(i64::MAX as u64) as i64;
     let untouched = buckets.iter().all(|cell| !cell.is_empty())
         && spans
             .iter()
-            .all(|span| span.length > 0 && i64::from(span.offset) > max_empty.min(i64::MAX as u64) as i64);
+            .enumerate()
+            .all(|(i, span)| span.length > 0 && (i == 0 || i64::from(span.offset) > least_gap));
     if untouched {
         return;
     }
@@ -34,28 +36,45 @@ pub(super) fn compact_side<C: Cell>(spans: &mut Vec<Span>, buckets: &mut Vec<C>,
         return;
     }
     let mut out =
-        Compacted { runs: SpanRuns::default(), buckets: Vec::with_capacity(buckets.len()), max_empty };
-    let mut rest = buckets.as_slice();
-    let mut start = 0_i64;
+        Compacted { runs: SpanRuns::with_capacity(spans.len() + 4), buckets: Vec::new(), max_empty };
+    let (mut start, mut read, mut kept) = (0_i64, 0_usize, 0);
     for span in spans.iter() {
         start += i64::from(span.offset);
-        let (claimed, behind) = rest.split_at(rest.len().min(span.length as usize));
-        for (i, &cell) in claimed.iter().enumerate() {
-            if !cell.is_empty() {
-                out.reach(start + i as i64, 1);
-                out.buckets.push(cell);
+        let begin = read;
+        let end = buckets.len().min(begin.saturating_add(span.length as usize));
+        while read < end {
+            let first = read + leading(&buckets[read..end], true);
+            read = first + leading(&buckets[first..end], false);
+            if first == read {
+                continue;
+            }
+            out.reach(start + (first - begin) as i64, (read - first) as u64);
+            if max_empty > 0 {
+                out.buckets.extend_from_slice(&buckets[first..read]);
+            } else {
+                // No gap is filled: the list needs no other memory.
+                buckets.copy_within(first..read, kept);
+                kept += read - first;
             }
         }
-        rest = behind;
-        let missing = u64::from(span.length) - claimed.len() as u64;
+        let missing = u64::from(span.length) - (end - begin) as u64;
         if missing > 0 {
-            out.reach(start + claimed.len() as i64, missing);
+            out.reach(start + (end - begin) as i64, missing);
         }
         start += i64::from(span.length);
     }
-    out.buckets.extend_from_slice(rest);
+    if max_empty > 0 {
+        out.buckets.extend_from_slice(&buckets[read..]);
+        *buckets = out.buckets;
+    } else {
+        buckets.drain(kept..read);
+    }
     *spans = out.runs.finish();
-    *buckets = out.buckets;
+}
+
+/// How many buckets come before the first one that is not empty, or not populated.
+fn leading<C: Cell>(buckets: &[C], empty: bool) -> usize {
+    buckets.iter().take_while(|cell| cell.is_empty() == empty).count()
 }
 
 /// The compacted side under construction.

@@ -6,7 +6,7 @@
 use super::Span;
 use super::bounds::{exponential_bound, is_exponential_schema};
 use super::cell::Cell;
-use super::spans::{SpanRuns, cells, narrow};
+use super::spans::{SpanRuns, cells, claimed_buckets, narrow, shared_runs};
 
 /// The side that is added.
 #[derive(Clone, Copy)]
@@ -27,11 +27,13 @@ impl<C: Cell> Addend<'_, C> {
             && exponential_bound(narrow(index), self.schema) <= self.zero_threshold
     }
 
-    /// Whether `spans`, with as many buckets as `length`, are the same buckets, and none is to be left out.
-    pub(super) fn is_aligned_with(&self, spans: &[Span], length: usize) -> bool {
-        spans == self.spans
-            && length == self.buckets.len()
-            && spans.first().is_none_or(|first| !self.in_zero_bucket(i64::from(first.offset)))
+    /// Whether each bucket is one of the `length` buckets of `spans` already, and none is to be left out: then
+    /// [`shared_runs`] says which.
+    pub(super) fn is_within(&self, spans: &[Span], length: usize) -> bool {
+        claimed_buckets(spans) == length as u64
+            && claimed_buckets(self.spans) == self.buckets.len() as u64
+            && self.spans.first().is_none_or(|first| !self.in_zero_bucket(i64::from(first.offset)))
+            && shared_runs(spans, self.spans).all(|run| run.is_some())
     }
 
     fn sign(&self, cell: C) -> C {
@@ -44,7 +46,12 @@ pub(super) fn merge_side<C: Cell>(spans: &mut Vec<Span>, buckets: &mut Vec<C>, o
     if other.buckets.is_empty() {
         return;
     }
-    if merge_same_layout(spans, buckets, &other) {
+    if other.is_within(spans, buckets.len()) {
+        // The usual case for series of one source.
+        for run in shared_runs(spans, other.spans).flatten() {
+            let cells = buckets[run.outer..].iter_mut().zip(&other.buckets[run.inner..]);
+            cells.take(run.length).for_each(|(cell, &added)| cell.accumulate(other.sign(added)));
+        }
         return;
     }
     let mut merge = Merge::new(spans, buckets, other.buckets.len());
@@ -53,17 +60,6 @@ pub(super) fn merge_side<C: Cell>(spans: &mut Vec<Span>, buckets: &mut Vec<C>, o
         merge.add(index, other.sign(cell));
     }
     (*spans, *buckets) = merge.finish();
-}
-
-/// The fast path for series of one source: equal spans, and nothing to leave out.
-fn merge_same_layout<C: Cell>(spans: &[Span], buckets: &mut [C], other: &Addend<'_, C>) -> bool {
-    let same = other.is_aligned_with(spans, buckets.len());
-    if same {
-        for (cell, &added) in buckets.iter_mut().zip(other.buckets) {
-            cell.accumulate(other.sign(added));
-        }
-    }
-    same
 }
 
 /// One pass over the receiver's spans and buckets, with buckets to add in ascending order.
@@ -88,7 +84,7 @@ impl<'a, C: Cell> Merge<'a, C> {
             open_end: 0,
             open_left: 0,
             buckets: buckets.iter(),
-            runs: SpanRuns::default(),
+            runs: SpanRuns::with_capacity(spans.len() + 4),
             out: Vec::with_capacity(buckets.len() + added),
         };
         merge.find_next_start(0);

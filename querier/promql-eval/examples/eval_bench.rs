@@ -5,7 +5,7 @@
 
 use std::{sync::Mutex, time::Instant};
 
-use sextant_model::{Labels, SeriesBuf, SeriesSet};
+use sextant_model::{Histogram, HistogramSample, Labels, SeriesBuf, SeriesSet, Span};
 use sextant_promql::parse_expr;
 use sextant_promql_eval::{EvalContext, EvalError, EvalParams, Select, SeriesProvider, evaluate, plan};
 
@@ -68,6 +68,33 @@ fn buckets() -> SeriesSet {
             buf.v.push(k as f64 * step + (i / 11) as f64);
         }
         set.push(Labels::from_pairs(pairs).expect("labels"), &buf);
+    }
+    set
+}
+
+/// Native histograms of 46 buckets, of which the outer ones rarely grow: `SERIES / 10` series.
+fn native() -> SeriesSet {
+    let mut set = SeriesSet::new();
+    for i in 0..SERIES / 10 {
+        let (instance, job) = (i.to_string(), format!("job-{}", i % 20));
+        let pairs = [("__name__", "h"), ("instance", &*instance), ("job", &*job)];
+        let mut buf = SeriesBuf::default();
+        for k in 0..SAMPLES {
+            let count = |b: usize| if (8..38).contains(&b) { k * (b % 7 + 1) } else { (k + i) / (b + 20) };
+            let positive_buckets: Vec<f64> = (0..46).map(|b| count(b) as f64).collect();
+            let count = positive_buckets.iter().sum();
+            let positive_spans = vec![Span { offset: -20, length: 40 }, Span { offset: 2, length: 6 }];
+            let h = Histogram {
+                schema: 3,
+                count,
+                sum: count,
+                positive_spans,
+                positive_buckets,
+                ..Default::default()
+            };
+            buf.h.push(HistogramSample { t: k as i64 * EVERY_MS, start: 0, h });
+        }
+        set.append(Labels::from_pairs(pairs).expect("labels"), &mut buf);
     }
     set
 }
@@ -139,6 +166,10 @@ fn main() {
     println!("classic histograms");
     measure("histogram_quantile(0.99, sum by (le, job) (rate(b_bucket[5m])))", &params, &buckets());
     measure("histogram_quantile(0.99, rate(b_bucket[5m]))", &params, &buckets());
+    println!("native histograms, {} series", SERIES / 10);
+    let histograms = native();
+    measure("histogram_quantile(0.99, sum by (job) (rate(h[5m])))", &params, &histograms);
+    measure("rate(h[5m])", &params, &histograms);
     println!("instant, 100,000 series");
     let mut many = SeriesSet::new();
     for i in 0..100_000 {

@@ -80,7 +80,7 @@ async fn scan<T: Send + 'static>(
         let scanned = dataset.scan_series(&selection, scope, |labels| each(&mut state, labels)).await?;
         Ok((state, scanned, dataset.time_bounds().await?))
     };
-    Ok(querier.bounded(Language::PromQl, querier.config().timeout, work).await?)
+    Ok(querier.bounded(&ask.tenants, Language::PromQl, querier.config().timeout, work).await?)
 }
 
 fn everything(matchers: Vec<Matcher>) -> Selection {

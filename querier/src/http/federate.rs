@@ -50,7 +50,7 @@ async fn federate(
     }
     let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("");
     let (format, escaping) = negotiate(accept);
-    let this = querier.clone();
+    let (this, asking) = (querier.clone(), tenants.clone());
     let work = async move {
         let read = || async {
             let dataset = this.dataset(&tenants).await?;
@@ -63,7 +63,7 @@ async fn federate(
         let found = this.repeated(&tenants, read).await?;
         Ok::<_, QueryError>(encode(found, format, escaping))
     };
-    match querier.bounded(Language::PromQl, querier.config().timeout, work).await {
+    match querier.bounded(&asking, Language::PromQl, querier.config().timeout, work).await {
         Ok(bytes) => {
             let kind = format!("{}; escaping={}", format.content_type(), escaping.name());
             let mut response = Response::new(Body::from(bytes));

@@ -142,7 +142,7 @@ async fn sampled(
     tenants: Vec<TenantId>,
     selections: Vec<Selection>,
 ) -> Result<Response, ReadError> {
-    let this = querier.clone();
+    let (this, asking) = (querier.clone(), tenants.clone());
     let work = async move {
         let read = || async {
             let dataset = this.dataset(&tenants).await?;
@@ -157,7 +157,7 @@ async fn sampled(
         let raw = this.repeated(&tenants, read).await?.encode_to_vec();
         snap::raw::Encoder::new().compress_vec(&raw).map_err(|e| QueryError::Internal(e.to_string()))
     };
-    let body = querier.bounded(Language::PromQl, querier.config().timeout, work).await?;
+    let body = querier.bounded(&asking, Language::PromQl, querier.config().timeout, work).await?;
     Ok(response("application/x-protobuf", Some("snappy"), Body::from(body)))
 }
 
@@ -222,7 +222,7 @@ async fn streamed(
     tenants: Vec<TenantId>,
     selections: Vec<Selection>,
 ) -> Result<Response, ReadError> {
-    let this = querier.clone();
+    let (this, asking) = (querier.clone(), tenants.clone());
     // The first part is read before the answer begins: what is wrong with a request is then its status.
     let work = async move {
         let read = || async {
@@ -234,7 +234,7 @@ async fn streamed(
         };
         this.repeated(&tenants, read).await
     };
-    let first = querier.bounded(Language::PromQl, querier.config().timeout, work).await?;
+    let first = querier.bounded(&asking, Language::PromQl, querier.config().timeout, work).await?;
     let body = futures::stream::try_unfold(first, |state| async move {
         let Some((bytes, stream)) = state else { return Ok(None) };
         let next = match stream {

@@ -185,7 +185,7 @@ impl From<QueryError> for PgError {
         let code = match &error {
             QueryError::BadRequest(text) => plan_code(text),
             QueryError::Execution(_) => "22000",
-            QueryError::Limit(_) => "53400",
+            QueryError::Limit(_) | QueryError::Overloaded(_) => "53400",
             QueryError::Timeout(after) => {
                 return Self::new(
                     "57014",

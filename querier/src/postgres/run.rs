@@ -94,7 +94,7 @@ impl Scope {
     ) -> Result<Described, PgError> {
         let (this, sql) = (self.clone(), sql.to_owned());
         let work = async move { Ok(Box::pin(this.describe_now(&sql, statement, &declared)).await) };
-        self.querier.bounded(Language::Sql, self.timeout, work).await?
+        self.querier.bounded(&self.tenants, Language::Sql, self.timeout, work).await?
     }
 
     async fn describe_now(
@@ -205,12 +205,12 @@ impl Scope {
         let cancel = CancelFlag::default();
         let guard = CancelOnDrop(cancel.clone());
         let task = tokio::spawn(async move {
-            let querier = this.querier.clone();
+            let (querier, tenants) = (this.querier.clone(), this.tenants.clone());
             let timeout = this.timeout;
             let work = async move {
                 Ok(Box::pin(this.run_now(&sql, statement, &parameters, cancel, &pieces)).await)
             };
-            querier.bounded(Language::Sql, timeout, work).await?
+            querier.bounded(&tenants, Language::Sql, timeout, work).await?
         });
         Running { pieces: receiver, task, outcome: None, _guard: guard }
     }

@@ -10,6 +10,7 @@ mod conformance;
 mod crash;
 mod damage;
 mod delete_series;
+mod fair;
 mod full_disk;
 mod http_api;
 mod ledger;

@@ -137,7 +137,9 @@ pub fn series(
                 }
                 run.pace.spend(4 * (hi - lo) as usize)?;
                 let window = f.slice(lo as usize, hi as usize);
-                if let Some(Cell::Float(v)) = run.window(window, &[], &[], run.at(step), name)? {
+                if let Some(Cell::Float(v)) =
+                    run.window(window, &[], Default::default(), run.at(step), name)?
+                {
                     values[step] = v;
                     bits::set(present, step);
                 }

@@ -14,18 +14,62 @@ use crate::{
     block::Cell,
 };
 
+/// What a counter's windows need to know of its histograms: worked out once per series, not per window.
+#[derive(Default)]
+pub struct Known {
+    /// For each histogram whether it comes after a reset.
+    resets: Vec<bool>,
+    /// For each histogram how many up to it do not simply go on from the one before: a reset, another schema, a gauge or
+    /// a start time that overlaps.
+    breaks: Vec<u32>,
+}
+
+/// [`Known`] of one window; empty for what is no counter.
+#[derive(Clone, Copy, Default)]
+pub struct KnownWindow<'a> {
+    resets: &'a [bool],
+    /// Whether the last histogram simply goes on from the first.
+    plain: bool,
+}
+
+impl Known {
+    /// Looks at the histograms of a series.
+    pub fn look_at(&mut self, op: &RangeFunction, h: &Histograms<'_>) {
+        self.resets.clear();
+        self.breaks.clear();
+        let gauge = |s: &HistogramSample| s.h.reset_hint == ResetHint::Gauge;
+        let mut breaks = 0;
+        for (i, s) in h.iter().enumerate() {
+            let before = if i > 0 { h[i - 1] } else { s };
+            let reset = i > 0 && is_reset(op, before, s);
+            let overlap =
+                i > 0 && op.use_start_timestamps && is_start_overlap(before.start, before.t, s.start);
+            let breaks_off = reset || overlap || gauge(before) || gauge(s) || before.h.schema != s.h.schema;
+            breaks += u32::from(breaks_off);
+            self.resets.push(reset);
+            self.breaks.push(breaks);
+        }
+    }
+
+    /// What is known of a window that is not empty.
+    pub fn window(&self, lo: usize, hi: usize) -> KnownWindow<'_> {
+        match (self.resets.get(lo..hi), self.breaks.get(lo), self.breaks.get(hi.wrapping_sub(1))) {
+            (Some(resets), Some(first), Some(last)) => KnownWindow { resets, plain: first == last },
+            _ => KnownWindow::default(),
+        }
+    }
+}
+
 /// Over one window of histograms that is not empty.
-///
-/// `resets` says of each but the first whether it comes after a reset: worked out once per series, not per window.
 pub fn extrapolated(
     op: &RangeFunction,
     h: &Histograms<'_>,
-    resets: &[bool],
+    known: KnownWindow<'_>,
     at: At,
     name: &str,
     notes: &Annotations,
 ) -> Option<Cell> {
-    match try_extrapolated(op, h, resets, at, name, notes) {
+    match try_extrapolated(op, h, known, at, name, notes) {
         Ok(result) => result.map(|h| Cell::Histogram(Arc::new(h))),
         Err(HistogramError::IncompatibleSchema) => {
             notes.mixed_exponential_custom(name, op.pos);
@@ -38,7 +82,7 @@ pub fn extrapolated(
 fn try_extrapolated(
     op: &RangeFunction,
     h: &Histograms<'_>,
-    resets: &[bool],
+    known: KnownWindow<'_>,
     at: At,
     name: &str,
     notes: &Annotations,
@@ -46,7 +90,7 @@ fn try_extrapolated(
     let is_counter = op.kind.is_counter();
     let (first, last) = (h[0], h[h.len() - 1]);
     let mut edge = Edge::new(first.t, last.t, h.len() - 1, at.start, at.end);
-    let mut result = if h.len() > 1 { Some(increase(op, h, resets, name, notes)?) } else { None };
+    let mut result = if h.len() > 1 { Some(increase(op, h, known, name, notes)?) } else { None };
     let start = if op.use_start_timestamps { first.start } else { 0 };
     let zero = if is_counter { zero_point(start, first.t, at.start) } else { None };
     let mut part = None;
@@ -77,12 +121,20 @@ fn try_extrapolated(
 fn increase(
     op: &RangeFunction,
     h: &Histograms<'_>,
-    resets: &[bool],
+    KnownWindow { resets, plain }: KnownWindow<'_>,
     name: &str,
     notes: &Annotations,
 ) -> Result<Histogram, HistogramError> {
     let is_counter = op.kind.is_counter();
     let (first, last) = (&h[0].h, &h[h.len() - 1].h);
+    if is_counter && plain {
+        let (mut result, report) = last.difference(first)?;
+        if report.nhcb_bounds_reconciled {
+            notes.mismatched_custom_buckets(HistogramOp::Subtraction, op.pos);
+        }
+        result.reset_hint = ResetHint::Gauge;
+        return Ok(result);
+    }
     let gauge = |h: &Histogram| h.reset_hint == ResetHint::Gauge;
     if is_counter && h.iter().any(|s| gauge(&s.h)) {
         notes.not_counter(name, op.pos);
@@ -134,12 +186,6 @@ fn increase(
     result.reset_hint = ResetHint::Gauge;
     result.compact(0);
     Ok(result)
-}
-
-/// For each histogram of a series whether it comes after a reset.
-pub fn resets(op: &RangeFunction, h: &Histograms<'_>, out: &mut Vec<bool>) {
-    out.clear();
-    out.extend((0..h.len()).map(|i| i > 0 && is_reset(op, h[i - 1], h[i])));
 }
 
 fn is_reset(op: &RangeFunction, before: &HistogramSample, s: &HistogramSample) -> bool {

@@ -4,8 +4,12 @@
 use sextant_model::{HistogramSample, METRIC_NAME, SeriesSet, is_stale_nan};
 
 use super::{
-    RangeFunction, RangeKind, counters, extended, float_kernels, histogram_rate, histogram_sums, ordered,
-    rate::Edges, regression, window::Bounds,
+    RangeFunction, RangeKind, counters, extended, float_kernels,
+    histogram_rate::{self, Known, KnownWindow},
+    histogram_sums, ordered,
+    rate::Edges,
+    regression,
+    window::Bounds,
 };
 use crate::{
     block::{Cell, StepBlock},
@@ -91,7 +95,9 @@ pub struct Buffers {
     longest: usize,
     touched: usize,
     h_bounds: Bounds,
-    h_resets: Vec<bool>,
+    h_known: Known,
+    /// What the histograms before each one cost, and all together.
+    h_costs: Vec<usize>,
     t: Vec<i64>,
     v: Vec<f64>,
     st: Vec<i64>,
@@ -207,8 +213,15 @@ impl<'a> Run<'a> {
         let counter = self.op.kind.is_counter() && !self.op.window.is_extended();
         if counter {
             self.pace.spend(h.len() * UNITS_PER_COMPARISON)?;
-            histogram_rate::resets(self.op, h, &mut b.h_resets);
+            b.h_known.look_at(self.op, h);
         }
+        b.h_costs.clear();
+        b.h_costs.push(0);
+        let mut costs = 0;
+        b.h_costs.extend(h.iter().map(|h| {
+            costs += histogram_cost(&h.h);
+            costs
+        }));
         let (mut longest, mut last) = (0, 0);
         for step in 0..self.steps.count {
             let (lo, hi) = b.bounds[step];
@@ -219,13 +232,14 @@ impl<'a> Run<'a> {
             }
             let f = floats.slice(lo as usize, hi as usize);
             let window = &h[hlo as usize..hhi as usize];
-            let cost = f.t.len() + window.iter().map(|h| histogram_cost(&h.h)).sum::<usize>();
+            let cost = f.t.len() + b.h_costs[hhi as usize] - b.h_costs[hlo as usize];
             longest = longest.max(cost);
             last = cost;
             self.touched += cost;
             self.pace.spend(f.t.len() + cost * UNITS_PER_HISTOGRAM_SAMPLE)?;
-            let resets = if counter { &b.h_resets[hlo as usize..hhi as usize] } else { &[] };
-            if let Some(cell) = self.window(f, window, resets, self.at(step), name)? {
+            let known =
+                if counter { b.h_known.window(hlo as usize, hhi as usize) } else { Default::default() };
+            if let Some(cell) = self.window(f, window, known, self.at(step), name)? {
                 out.set(row, step, cell);
             }
         }
@@ -239,13 +253,13 @@ impl<'a> Run<'a> {
         self.produced += results;
     }
 
-    /// The function over one window that is not empty, straightforwardly. `resets` belongs to `h` and is needed for
+    /// The function over one window that is not empty, straightforwardly. `known` belongs to `h` and is needed for
     /// counters only.
     pub fn window(
         &self,
         f: Floats<'_>,
         h: &Histograms<'_>,
-        resets: &[bool],
+        known: KnownWindow<'_>,
         at: At,
         name: &str,
     ) -> Result<Option<Cell>, EvalError> {
@@ -279,7 +293,7 @@ impl<'a> Run<'a> {
                 if h.is_empty() {
                     return Ok(super::rate::window(op, f, at, name, notes).map(Cell::Float));
                 }
-                Ok(histogram_rate::extrapolated(op, h, resets, at, name, notes))
+                Ok(histogram_rate::extrapolated(op, h, known, at, name, notes))
             }
             K::Irate | K::Idelta => Ok(histogram_rate::last_two(op, f, h, name, notes)),
             K::Resets => Ok(counters::resets(op, f, h, at).map(Cell::Float)),

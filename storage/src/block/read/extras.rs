@@ -36,7 +36,8 @@ impl BlockReader {
         let bad = |e: String| self.objects.nonsense(names::HISTOGRAMS, e);
         let footer = self.opened.histograms.as_ref().ok_or_else(|| bad("the table is missing".into()))?;
         let starts = group_starts(footer);
-        let mut read: BTreeMap<u64, HistogramSample> = BTreeMap::new();
+        // In order of rows: groups follow each other, and so do the rows of each.
+        let mut read: Vec<(u64, Option<HistogramSample>)> = Vec::new();
         for (group, bounds) in starts.windows(2).enumerate() {
             let (first, end) = (bounds[0], bounds[1]);
             let mut rows: Vec<std::ops::Range<u64>> = wanted
@@ -57,16 +58,21 @@ impl BlockReader {
                 selection(&rows, first, end).ok_or_else(|| bad("two series share rows".into()))?;
             let batch = decode_group(object, footer, None, group, None, Some(selection)).map_err(bad)?;
             let histograms = histograms(&batch).ok_or_else(|| bad("unexpected columns".into()))?;
-            read.extend(rows.into_iter().flatten().zip(histograms));
+            read.extend(rows.into_iter().flatten().zip(histograms.into_iter().map(Some)));
         }
         let in_range = |h: &HistogramSample| select.start <= h.t && h.t <= select.end;
         let mut kept = SeriesSet { offsets: vec![0], h_offsets: vec![0], ..SeriesSet::default() };
         for (i, &(at, n)) in wanted.iter().enumerate() {
             let before = kept.h.len();
             let mut earlier: Option<HistogramSample> = None;
+            let first = read.partition_point(|(row, _)| *row < at);
+            let mut samples = read[first..].iter_mut();
             for row in at..at + n {
-                let mut h =
-                    read.remove(&row).ok_or_else(|| bad("rows beyond the end of the table".into()))?;
+                let mut h = samples
+                    .next()
+                    .filter(|next| next.0 == row)
+                    .and_then(|next| next.1.take())
+                    .ok_or_else(|| bad("rows beyond the end of the table".into()))?;
                 if !in_range(&h) {
                     earlier = Some(h).filter(|h| h.t < select.start).or(earlier);
                     continue;
