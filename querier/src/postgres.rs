@@ -4,8 +4,8 @@
 //! time-out or a client that leaves ends them. The protocol's messages are read and written here (`wire`): a running statement needs
 //! its socket watched, and whatever a client sends must be refused, not panicked over.
 //!
-//! The database that a client names is its tenant, or `-c tenant=…` in its options is. There are no passwords and no TLS yet:
-//! the listener belongs on loopback or behind a proxy.
+//! The database that a client names is its tenant, or `-c tenant=…` in its options is. TLS and passwords come before
+//! the session (`gate`).
 
 mod catalog;
 mod cells;
@@ -13,6 +13,7 @@ mod connection;
 mod encode;
 mod error;
 mod functions;
+mod gate;
 mod params;
 mod rewrite;
 mod run;
@@ -33,6 +34,7 @@ use parking_lot::Mutex;
 use sextant_model::TenantId;
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
+pub use self::gate::Gate;
 pub(crate) use self::rewrite::refuse_deep;
 use self::{
     connection::{Ended, Stop},
@@ -50,6 +52,7 @@ const STARTUP_TIMEOUT: Duration = Duration::from_secs(60);
 struct Shared {
     querier: Querier,
     tenants: TenantResolver,
+    gate: Gate,
     next_pid: AtomicI32,
     running: Mutex<HashMap<i32, (i32, Arc<Stop>)>>,
     stopping: watch::Receiver<bool>,
@@ -143,11 +146,13 @@ pub async fn serve(
     listener: TcpListener,
     querier: Querier,
     tenants: TenantResolver,
+    gate: Gate,
     mut stopping: watch::Receiver<bool>,
 ) -> std::io::Result<()> {
     let shared = Arc::new(Shared {
         querier,
         tenants,
+        gate,
         next_pid: AtomicI32::new(1),
         running: Mutex::default(),
         stopping: stopping.clone(),
@@ -161,6 +166,7 @@ pub async fn serve(
                     connections.spawn(async move {
                         match connection::serve(shared, stream).await {
                             Ok(()) | Err(Ended::Left) => {}
+                            Err(Ended::Tls(e)) => tracing::debug!(%peer, error = %e, "a PostgreSQL client's handshake failed"),
                             Err(Ended::Io(e)) => tracing::debug!(%peer, error = %e, "a PostgreSQL connection broke"),
                         }
                     });

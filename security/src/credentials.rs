@@ -89,8 +89,8 @@ impl Authenticator {
         credentials.passwords.clone().check(user, password, &inner.limits, &inner.metrics).await
     }
 
-    /// Counts what was decided about a request.
-    pub(crate) fn decided(&self, refused: Option<&AuthError>) {
+    /// Counts what was decided about a request; the layers do so themselves.
+    pub fn decided(&self, refused: Option<&AuthError>) {
         if let Some(inner) = &self.0 {
             inner.metrics.request(refused.map(AuthError::class));
         }

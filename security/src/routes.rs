@@ -7,8 +7,8 @@
 //! | `OPTIONS` of the query API | nothing: a browser asks before it sends credentials |
 //! | `/api/v1/push`, `/api/v1/write`, `…/otlp/v1/*`, `/v1/metrics`, `/v1/logs`, `/v1/traces`, OTLP over gRPC | write |
 //! | `/api/v1/admin/tsdb/*` | admin, for the request's tenants |
-//! | `/api/v1/admin/*` | admin, for all tenants: the process is everyone's |
-//! | `/api/v1/overview`, `…/status/config`, `flags`, `runtimeinfo`, `targets`, `scrape_pools` | read, for all tenants |
+//! | `/api/v1/admin/*`, `/-/reload` | admin, for all tenants: the process is everyone's |
+//! | `/api/v1/overview`, `…/status/config`, `flags`, `runtimeinfo`, `targets`, `targets/*`, `scrape_pools` | read, for all tenants |
 //! | every other `GET` of `/api/v1/*`, the queries by `POST`, `/federate`, Flight SQL | read |
 //! | `/metrics`, `/` | read, for whatever tenants: they show no tenant's data |
 //!
@@ -41,6 +41,7 @@ pub fn access(method: &Method, path: &str) -> Access {
     match path {
         "/ready" | "/healthz" | "/-/ready" | "/-/healthy" if is_get => return Access::Open,
         "/" | "/metrics" if is_get => return Access::AnyTenant(Right::Read),
+        "/-/reload" if is_post || *method == Method::PUT => return Access::AllTenants(Right::Admin),
         _ => {}
     }
     let path = path.strip_prefix("/prometheus").filter(|p| p.starts_with('/')).unwrap_or(path);
@@ -84,6 +85,7 @@ const OF_THE_PROCESS: &[&str] = &[
     "status/runtimeinfo",
     "targets",
     "targets/metadata",
+    "targets/relabel_steps",
     "scrape_pools",
 ];
 
@@ -152,8 +154,10 @@ mod tests {
             ("GET", "/federate /prometheus/federate /api/v1/status/buildinfo", Tenants(Read)),
             ("GET", "/api/v1/label/a%2Fb/values /api/v1/label/%C3%A9/values", Tenants(Read)),
             ("POST", "/api/v1/query /api/v1/sql /api/v1/read /api/v1/cardinality/label_names", Tenants(Read)),
-            ("GET", "/api/v1/overview /api/v1/status/config /api/v1/targets", AllTenants(Read)),
+            ("GET", "/api/v1/overview /api/v1/status/config /api/v1/targets/relabel_steps", AllTenants(Read)),
             ("POST", "/api/v1/admin/flush /prometheus/api/v1/admin/flush", AllTenants(Admin)),
+            ("POST", "/-/reload", AllTenants(Admin)),
+            ("PUT", "/-/reload", AllTenants(Admin)),
             ("GET", "/api/v1/admin/members", AllTenants(Admin)),
             ("POST", "/api/v1/admin/tsdb/delete_series", Tenants(Admin)),
             ("OPTIONS", "/api/v1/admin/tsdb/delete_series", Tenants(Admin)),

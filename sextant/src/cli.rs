@@ -16,6 +16,8 @@ pub enum Invocation {
     All(Box<Config>),
     /// Run one role.
     Role(String),
+    /// Read a password from the standard input and print its hash.
+    HashPassword,
     /// Print this text and end.
     Print(String),
 }
@@ -28,6 +30,8 @@ pub enum CliError {
     /// A key or a value is wrong.
     Config(ConfigError),
 }
+
+const HASH_PASSWORD: &str = "hash-password";
 
 const ROLES: &[(&str, &str)] = &[
     ("all", "Run every role in one process (the default)"),
@@ -94,6 +98,10 @@ fn command() -> Command {
     }
     let reference = |name, about| Command::new(name).about(about).hide(true);
     command
+        .subcommand(
+            Command::new(HASH_PASSWORD)
+                .about("Read a password from the standard input and print its `password_hash` for auth.file"),
+        )
         .subcommand(reference("config-reference", "Print the configuration reference as Markdown"))
         .subcommand(reference(
             "metrics-reference",
@@ -113,6 +121,9 @@ pub fn parse(
     }
     if role == Some("metrics-reference") {
         return Ok(Invocation::Print(metrics_reference::reference_markdown()));
+    }
+    if role == Some(HASH_PASSWORD) {
+        return Ok(Invocation::HashPassword);
     }
     let flags: Vec<(String, String)> =
         KEYS.iter().filter_map(|k| inner.get_one::<String>(k.path).map(|v| (k.flag(), v.clone()))).collect();

@@ -46,6 +46,8 @@ pub enum ConfigError {
     UnknownKey { place: String, key: String, nearest: Option<String> },
     #[error("{key}: {reason} (from {place})")]
     BadValue { key: &'static str, reason: String, place: String },
+    #[error("{missing} is missing: {given} needs it (from {place})")]
+    Missing { missing: &'static str, given: &'static str, place: String },
     #[error("cannot read the configuration file {path}: {reason}")]
     File { path: String, reason: String },
 }
@@ -60,6 +62,18 @@ fn nearest<'a>(given: &str, known: impl Iterator<Item = &'a str>) -> Option<Stri
         .max_by(|a, b| strsim::jaro_winkler(given, a).total_cmp(&strsim::jaro_winkler(given, b)))
         .map(str::to_owned)
 }
+
+/// Keys that need another: (given, needed).
+const NEEDS: &[(&str, &str)] = &[
+    ("tls.cert_file", "tls.key_file"),
+    ("tls.key_file", "tls.cert_file"),
+    ("tls.client_ca_file", "tls.cert_file"),
+    ("tls.require_client_cert", "tls.client_ca_file"),
+    ("cluster_tls.cert_file", "cluster_tls.key_file"),
+    ("cluster_tls.cert_file", "cluster_tls.ca_file"),
+    ("cluster_tls.key_file", "cluster_tls.cert_file"),
+    ("cluster_tls.ca_file", "cluster_tls.cert_file"),
+];
 
 impl Config {
     /// Puts the sources together. `flags` are (flag name, value); `env` looks a variable up.
@@ -101,7 +115,26 @@ impl Config {
                 place: source.to_string(),
             })?;
         }
-        Ok(Self { values })
+        let config = Self { values };
+        config.complete()?;
+        Ok(config)
+    }
+
+    /// Whether no setting lacks another that it needs.
+    fn complete(&self) -> Result<(), ConfigError> {
+        let is_set = |key: &str| !matches!(self.text(key), "" | "false");
+        for &(given, missing) in NEEDS {
+            if is_set(given) && !is_set(missing) {
+                let place = self.values.get(given).map_or_else(String::new, |(_, s)| s.to_string());
+                return Err(ConfigError::Missing { missing, given, place });
+            }
+        }
+        let interval = "security.reload_interval";
+        if self.duration(interval).is_zero() {
+            let place = self.values.get(interval).map_or_else(String::new, |(_, s)| s.to_string());
+            return Err(ConfigError::BadValue { key: interval, reason: "it is not above 0".into(), place });
+        }
+        Ok(())
     }
 
     /// The text of a key.
@@ -272,6 +305,29 @@ mod tests {
             let e = yaml(text).unwrap_err().to_string();
             assert!(e.contains(word), "{text}: {e}");
         }
+    }
+
+    #[test]
+    fn half_a_pair_names_the_other_half() {
+        for (text, missing) in [
+            ("tls.cert_file: c.pem", "tls.key_file is missing"),
+            ("tls.key_file: k.pem", "tls.cert_file is missing"),
+            ("tls.client_ca_file: a.pem", "tls.cert_file is missing"),
+            (
+                "tls: {cert_file: c, key_file: k, require_client_cert: true}",
+                "tls.client_ca_file is missing: tls.require_client_cert needs it (from file ",
+            ),
+            ("cluster_tls: {cert_file: c, key_file: k}", "cluster_tls.ca_file is missing"),
+            ("cluster_tls.ca_file: a.pem", "cluster_tls.cert_file is missing"),
+            ("security.reload_interval: 0s", "security.reload_interval: it is not above 0"),
+        ] {
+            let e = yaml(text).unwrap_err().to_string();
+            assert!(e.contains(missing), "{text}: {e}");
+        }
+        assert!(
+            yaml("tls: {cert_file: c, key_file: k, client_ca_file: a, require_client_cert: true}").is_ok()
+        );
+        assert!(yaml("cluster_tls: {cert_file: c, key_file: k, ca_file: a}").is_ok());
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod metrics_reference;
 mod otlp;
 mod overview;
 mod readiness;
+mod security;
 mod server;
 mod targets;
 
@@ -31,6 +32,16 @@ fn main() -> ExitCode {
             print!("{text}");
             ExitCode::SUCCESS
         }
+        Invocation::HashPassword => match security::password_hash_line(std::io::stdin().lock()) {
+            Ok(line) => {
+                println!("{line}");
+                ExitCode::SUCCESS
+            }
+            Err(e) => {
+                eprintln!("sextant: {e:#}");
+                ExitCode::FAILURE
+            }
+        },
         Invocation::Role(role) => {
             eprintln!(
                 "sextant: the role `{role}` does not run as a process of its own yet; `sextant` without a role runs all of them in one process"

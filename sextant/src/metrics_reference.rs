@@ -8,6 +8,7 @@ use sextant_distributor::DistributorMetrics;
 use sextant_ingester::IngesterMetrics;
 use sextant_proto::ShardId;
 use sextant_querier::QuerierMetrics;
+use sextant_security::SecurityMetrics;
 use sextant_storage::StoreMetricsSnapshot;
 
 use crate::overview::{build_info, process_metrics, store_metrics};
@@ -23,7 +24,7 @@ struct Family {
 }
 
 /// What each part of a process renders before it has done anything.
-fn parts() -> [(&'static str, String); 7] {
+fn parts() -> [(&'static str, String); 8] {
     let text = |render: &dyn Fn(&mut String)| {
         let mut out = String::new();
         render(&mut out);
@@ -48,6 +49,7 @@ fn parts() -> [(&'static str, String); 7] {
             "object store, of every role that uses it",
             text(&|out| store_metrics(out, &StoreMetricsSnapshot::default())),
         ),
+        ("TLS and credentials of listeners", text(&|out| SecurityMetrics::default().render(out))),
     ]
 }
 

@@ -11,6 +11,7 @@ use sextant_ingester::Ingester;
 use sextant_model::TenantId;
 use sextant_proto::{ShardClient, ShardId};
 use sextant_querier::Querier;
+use sextant_security::SecurityMetrics;
 use sextant_storage::{Manifests, StoreMetrics, StoreMetricsSnapshot};
 
 use crate::{
@@ -36,6 +37,8 @@ pub struct Overview {
     pub compactor: Arc<Compactor>,
     /// Collects.
     pub agent: Option<Arc<Agent>>,
+    /// Handshakes, credentials and what is read again.
+    pub security: Arc<SecurityMetrics>,
     /// When the process started, Unix seconds.
     pub started_s: f64,
 }
@@ -105,6 +108,7 @@ impl Overview {
             agent.render_metrics(&mut out);
         }
         store_metrics(&mut out, &self.store_metrics.snapshot());
+        self.security.render(&mut out);
         out
     }
 }

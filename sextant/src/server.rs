@@ -21,6 +21,7 @@ use sextant_querier::{
     http::{CorsOrigin, Surroundings, TargetsSource},
 };
 use sextant_replication::SyncMode;
+use sextant_security::{GrpcAuthLayer, HttpAuthLayer, Listener, Protocol};
 use sextant_storage::{BlockCache, ManifestOptions, Manifests, StoreMetrics, StoreOptions, open_store};
 use tokio::{sync::watch, task::JoinSet};
 
@@ -33,6 +34,7 @@ use crate::{
     otlp::Otlp,
     overview::Overview,
     readiness::Readiness,
+    security::Security,
     targets::AgentTargets,
 };
 
@@ -69,12 +71,12 @@ impl Listeners {
         })
     }
 
+    fn bound(&self) -> impl Iterator<Item = &Bound> {
+        [&self.http, &self.grpc, &self.otlp_grpc, &self.otlp_http, &self.postgres].into_iter().flatten()
+    }
+
     fn all(&self) -> Vec<(String, String)> {
-        [&self.http, &self.grpc, &self.otlp_grpc, &self.otlp_http, &self.postgres]
-            .into_iter()
-            .flatten()
-            .map(|b| (b.name.to_owned(), b.address.to_string()))
-            .collect()
+        self.bound().map(|b| (b.name.to_owned(), b.address.to_string())).collect()
     }
 }
 
@@ -82,7 +84,10 @@ async fn run(config: Config) -> Result<()> {
     let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64());
     let data_dir = PathBuf::from(config.text("data_dir"));
     std::fs::create_dir_all(&data_dir).with_context(|| format!("data_dir {}", data_dir.display()))?;
+    // First: a wrong certificate or file of credentials must not leave a port open for a moment.
+    let security = Security::open(&config)?;
     let listeners = Listeners::bind(&config).await?;
+    listeners.bound().for_each(|b| security.warn_of(b));
     let (limits, limits_task) = limits(&config)?;
 
     let store_metrics = Arc::new(StoreMetrics::default());
@@ -124,6 +129,7 @@ async fn run(config: Config) -> Result<()> {
         querier: querier.clone(),
         compactor: compactor.clone(),
         agent: agent.clone(),
+        security: security.metrics.clone(),
         started_s: started,
     });
     let surface = Surface {
@@ -140,11 +146,18 @@ async fn run(config: Config) -> Result<()> {
         cors: CorsOrigin::new(config.text("http.cors_origin"))
             .map_err(|e| anyhow::anyhow!("http.cors_origin: {e}"))?,
     };
-    banner(&listeners);
+    banner(&listeners, &security);
 
     let (stop, stopped) = watch::channel(false);
     let mut tasks = JoinSet::new();
-    serve(&mut tasks, listeners, surface, &stopped)?;
+    serve(&mut tasks, listeners, surface, &security, &stopped)?;
+    if let Some(watcher) = security.watcher {
+        let stop = stopped.clone();
+        tasks.spawn(async move {
+            watcher.run(stop).await;
+            Ok(())
+        });
+    }
     let compactor_stop = stopped.clone();
     tasks.spawn(async move {
         compactor.run(compactor_stop).await;
@@ -207,17 +220,18 @@ async fn wait_for_signal(tasks: &mut JoinSet<Result<()>>) -> Result<()> {
     }
 }
 
-fn banner(listeners: &Listeners) {
+fn banner(listeners: &Listeners, security: &Security) {
     println!("Sextant {}", cli::version());
     for (name, address) in listeners.all() {
         println!("  {name:<20} {address}");
     }
     if let Some(http) = &listeners.http {
-        let a = http.address;
+        let scheme = if security.tls.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://{}", http.address);
         println!("Try:");
-        println!("  http://{a}/");
-        println!("  http://{a}/api/v1/query?query=node_load1");
-        println!("  http://{a}/api/v1/sql?q=select+name,count(*)+from+metrics+group+by+name+order+by+name");
+        println!("  {url}/");
+        println!("  {url}/api/v1/query?query=node_load1");
+        println!("  {url}/api/v1/sql?q=select+name,count(*)+from+metrics+group+by+name+order+by+name");
     }
 }
 
@@ -225,52 +239,66 @@ fn serve(
     tasks: &mut JoinSet<Result<()>>,
     listeners: Listeners,
     surface: Surface,
+    security: &Security,
     stopped: &watch::Receiver<bool>,
 ) -> Result<()> {
     let until = |mut stopped: watch::Receiver<bool>| async move {
         let _ = stopped.wait_for(|s| *s).await;
     };
-    let router = http::router(surface.clone());
+    let multi_tenancy = surface.multi_tenancy;
+    let listener = |bound: Bound, protocol| Listener::new(bound.socket, security.tls.clone(), protocol);
+    // Around everything else: the path is judged as it was sent, before anything of the request is read.
+    let router = http::router(surface.clone())
+        .layer(HttpAuthLayer::new(security.authenticator.clone(), multi_tenancy));
+    let grpc = || {
+        let auth = GrpcAuthLayer::new(security.authenticator.clone(), multi_tenancy);
+        tonic::transport::Server::builder().layer(auth)
+    };
     for bound in [listeners.http, listeners.otlp_http].into_iter().flatten() {
         let (router, stopped) = (router.clone(), stopped.clone());
+        let name = bound.name;
+        let listener = listener(bound, Protocol::Http);
         tasks.spawn(async move {
-            axum::serve(bound.socket, router).with_graceful_shutdown(until(stopped)).await.context(bound.name)
+            axum::serve(listener, router).with_graceful_shutdown(until(stopped)).await.context(name)
         });
     }
-    let multi_tenancy = surface.multi_tenancy;
     if let Some(bound) = listeners.grpc {
         let resolver = Arc::new(move |header: Option<&str>| http::resolve_tenants(header, multi_tenancy));
         let flight = sextant_querier::flight::flight_service(surface.querier.clone(), resolver)
             .map_err(anyhow::Error::msg)?;
-        let stopped = stopped.clone();
-        let incoming = tokio_stream::wrappers::TcpListenerStream::new(bound.socket);
+        let (name, stopped, mut server) = (bound.name, stopped.clone(), grpc());
+        let incoming = listener(bound, Protocol::Grpc).incoming();
         tasks.spawn(async move {
-            tonic::transport::Server::builder()
+            server
                 .add_service(flight)
                 .serve_with_incoming_shutdown(incoming, until(stopped))
                 .await
-                .context(bound.name)
+                .context(name)
         });
     }
     if let Some(bound) = listeners.postgres {
         let resolver = Arc::new(move |tenant: Option<&str>| http::resolve_tenants(tenant, multi_tenancy));
         let (querier, stopped) = (surface.querier.clone(), stopped.clone());
+        let gate = sextant_querier::postgres::Gate {
+            tls: security.tls.clone(),
+            authenticator: security.authenticator.clone(),
+        };
         tasks.spawn(async move {
-            sextant_querier::postgres::serve(bound.socket, querier, resolver, stopped)
+            sextant_querier::postgres::serve(bound.socket, querier, resolver, gate, stopped)
                 .await
                 .context(bound.name)
         });
     }
     if let Some(bound) = listeners.otlp_grpc {
         let service = crate::otlp::grpc_service(&surface.otlp, multi_tenancy);
-        let stopped = stopped.clone();
-        let incoming = tokio_stream::wrappers::TcpListenerStream::new(bound.socket);
+        let (name, stopped, mut server) = (bound.name, stopped.clone(), grpc());
+        let incoming = listener(bound, Protocol::Grpc).incoming();
         tasks.spawn(async move {
-            tonic::transport::Server::builder()
+            server
                 .add_service(service)
                 .serve_with_incoming_shutdown(incoming, until(stopped))
                 .await
-                .context(bound.name)
+                .context(name)
         });
     }
     Ok(())

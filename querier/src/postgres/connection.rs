@@ -11,6 +11,7 @@ use std::{
 use arrow_array::{RecordBatch, StringArray};
 use bytes::BytesMut;
 use datafusion::logical_expr::sqlparser::ast::{Expr, Statement};
+use sextant_security::{Connection as Socket, TlsError};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -20,6 +21,7 @@ use tokio::{
 use super::{
     STARTUP_TIMEOUT, Shared, encode,
     error::PgError,
+    gate::{refuse, turn_away},
     params, rewrite,
     run::{Piece, ResultColumn, Running, Scope},
     session::{Kind, REPORTED, Settings},
@@ -56,6 +58,8 @@ pub enum Ended {
     Left,
     /// The socket failed.
     Io(std::io::Error),
+    /// There was no handshake.
+    Tls(TlsError),
 }
 
 impl From<std::io::Error> for Ended {
@@ -65,8 +69,10 @@ impl From<std::io::Error> for Ended {
 }
 
 /// Why a message has no answer: an error to report, or the end.
-enum Failure {
+pub enum Failure {
+    /// To be reported.
     Error(Box<PgError>),
+    /// The end.
     Ended(Ended),
 }
 
@@ -121,7 +127,7 @@ enum Rows {
 /// A connection after its start.
 pub struct Connection {
     shared: Arc<Shared>,
-    stream: TcpStream,
+    stream: Socket,
     inbox: BytesMut,
     out: Answers,
     scope: Scope,
@@ -135,21 +141,32 @@ pub struct Connection {
 }
 
 /// Speaks with a client until it leaves.
-pub async fn serve(shared: Arc<Shared>, mut stream: TcpStream) -> Result<(), Ended> {
+pub async fn serve(shared: Arc<Shared>, stream: TcpStream) -> Result<(), Ended> {
     stream.set_nodelay(true)?;
-    let mut inbox = BytesMut::new();
-    let opened = tokio::time::timeout(STARTUP_TIMEOUT, open(&mut stream, &mut inbox)).await;
-    let (minor, parameters) = match opened {
-        Ok(Ok(Opening::Startup { minor, parameters })) => (minor, parameters),
-        Ok(Ok(Opening::Cancel { pid, secret })) => {
+    let Ok(opened) = tokio::time::timeout(STARTUP_TIMEOUT, shared.gate.open(stream)).await else {
+        return Err(Ended::Left);
+    };
+    let (mut stream, mut inbox, opening) = opened?;
+    let (minor, parameters) = match opening {
+        Opening::Startup { minor, parameters } => (minor, parameters),
+        Opening::Cancel { pid, secret } => {
             shared.cancel(pid, secret);
             return Ok(());
         }
-        Ok(Ok(Opening::Encryption)) | Err(_) => return Err(Ended::Left),
-        Ok(Err(Failure::Error(e))) => return refuse(stream, &e).await,
-        Ok(Err(Failure::Ended(e))) => return Err(e),
+        Opening::Tls | Opening::Gssapi => return Err(Ended::Left),
     };
-    let scope = match shared.scope(&parameters) {
+    let user = parameters.get("user").map_or("", String::as_str);
+    let authenticating = shared.gate.authenticate(&mut stream, &mut inbox, user);
+    let identity = match tokio::time::timeout(STARTUP_TIMEOUT, authenticating).await {
+        Ok(Ok(identity)) => identity,
+        Ok(Err(failure)) => return Err(turn_away(stream, failure).await),
+        Err(_) => return Err(Ended::Left),
+    };
+    let authorized = shared.scope(&parameters).and_then(|scope| {
+        shared.gate.authorize(&identity, &scope.tenants)?;
+        Ok(scope)
+    });
+    let scope = match authorized {
         Ok(scope) => scope,
         Err(e) => return refuse(stream, &e).await,
     };
@@ -198,34 +215,12 @@ pub async fn serve(shared: Arc<Shared>, mut stream: TcpStream) -> Result<(), End
     connection.converse().await
 }
 
-/// Reads what a client opens with; encryption is declined.
-async fn open(stream: &mut TcpStream, inbox: &mut BytesMut) -> Result<Opening, Failure> {
-    loop {
-        match wire::opening(inbox).map_err(PgError::from)? {
-            Some(Opening::Encryption) => stream.write_all(b"N").await?,
-            Some(opening) => return Ok(opening),
-            None => {
-                if stream.read_buf(inbox).await? == 0 {
-                    return Err(Ended::Left.into());
-                }
-            }
-        }
-    }
-}
-
-/// Says why there is no session.
-async fn refuse(mut stream: TcpStream, error: &PgError) -> Result<(), Ended> {
-    let mut out = Answers::default();
-    out.report(b'E', &PgError { fatal: true, ..error.clone() }.fields());
-    stream.write_all(&out.bytes).await?;
-    stream.shutdown().await?;
-    Ok(())
-}
-
 impl Connection {
     async fn flush(&mut self) -> std::io::Result<()> {
         if !self.out.bytes.is_empty() {
             self.stream.write_all(&self.out.bytes).await?;
+            // TLS may hold back what the socket did not take at once.
+            self.stream.flush().await?;
             self.out.bytes.clear();
         }
         Ok(())

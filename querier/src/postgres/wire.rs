@@ -8,6 +8,8 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 /// Bytes of a start-up message at most, as in PostgreSQL.
 const STARTUP_MAX: usize = 10_000;
+/// Bytes of a password message at most: a client that is not known yet fills no memory.
+const PASSWORD_MAX: usize = 10_000;
 /// Bytes of any other message at most.
 const MESSAGE_MAX: usize = 64 << 20;
 
@@ -27,8 +29,10 @@ fn malformed<T>(what: &str) -> Result<T, Malformed> {
 /// What a client sends before anything else.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Opening {
-    /// It asks for TLS or GSSAPI encryption: answered with one byte.
-    Encryption,
+    /// It asks for TLS: answered with one byte.
+    Tls,
+    /// It asks for GSSAPI encryption: answered with one byte.
+    Gssapi,
     /// It wants the query of another connection stopped.
     Cancel {
         /// The number of that connection.
@@ -189,7 +193,8 @@ pub fn opening(buffer: &mut BytesMut) -> Result<Option<Opening>, Malformed> {
     let mut body = Body(buffer.split_to(length).freeze());
     body.0.advance(4);
     Ok(Some(match body.i32()? {
-        SSL_REQUEST | GSS_REQUEST => Opening::Encryption,
+        SSL_REQUEST => Opening::Tls,
+        GSS_REQUEST => Opening::Gssapi,
         CANCEL_REQUEST => Opening::Cancel { pid: body.i32()?, secret: body.i32()? },
         version if version >> 16 == 3 => {
             let mut parameters = BTreeMap::new();
@@ -210,6 +215,28 @@ pub fn opening(buffer: &mut BytesMut) -> Result<Option<Opening>, Malformed> {
             ));
         }
     }))
+}
+
+/// Takes the answer to the question for a password from the buffer; `None` until all of it is there.
+pub fn password(buffer: &mut BytesMut) -> Result<Option<String>, Malformed> {
+    match buffer.first() {
+        None => return Ok(None),
+        Some(b'p') => {}
+        Some(kind) => return malformed(&format!("expected password response, got message type {kind}")),
+    }
+    let Some(length) = length_at(buffer, 1) else { return Ok(None) };
+    if !(5..=PASSWORD_MAX).contains(&length) {
+        return malformed("invalid password packet size");
+    }
+    if buffer.len() <= length {
+        return Ok(None);
+    }
+    let mut body = Body(buffer.split_to(length + 1).freeze().split_off(5));
+    let password = body.text()?;
+    match body.0.is_empty() {
+        true => Ok(Some(password)),
+        false => malformed("invalid password packet size"),
+    }
 }
 
 /// Takes a message from the buffer; `None` until all of it is there.
@@ -296,6 +323,11 @@ impl Answers {
         write(&mut self.bytes);
         let length = (self.bytes.len() - at) as u32;
         self.bytes[at..at + 4].copy_from_slice(&length.to_be_bytes());
+    }
+
+    /// The client is asked for its password, in clear.
+    pub fn authentication_cleartext_password(&mut self) {
+        self.put(b'R', |b| b.put_i32(3));
     }
 
     /// The client is let in.
@@ -444,9 +476,30 @@ mod tests {
     }
 
     #[test]
+    fn passwords() {
+        assert_eq!(password(&mut framed(b'p', b"secret\0")), Ok(Some("secret".into())));
+        assert_eq!(password(&mut framed(b'p', b"\0")), Ok(Some(String::new())));
+        for whole in 0..11 {
+            let mut part = BytesMut::from(&framed(b'p', b"secret\0")[..whole]);
+            assert_eq!(password(&mut part), Ok(None), "{whole}");
+        }
+        for bytes in [
+            framed(b'Q', b"select 1\0"),
+            framed(b'p', b""),
+            framed(b'p', b"no end"),
+            framed(b'p', b"a\0b\0"),
+            framed(b'p', b"\xff\0"),
+            BytesMut::from(&b"p\0\xff\xff\xff"[..]),
+            BytesMut::from(&b"p\xff\xff\xff\xff"[..]),
+        ] {
+            assert!(password(&mut bytes.clone()).is_err(), "{bytes:?}");
+        }
+    }
+
+    #[test]
     fn openings() {
         let mut b = BytesMut::from(&b"\0\0\0\x08\x04\xd2\x16\x2f"[..]);
-        assert_eq!(opening(&mut b), Ok(Some(Opening::Encryption)));
+        assert_eq!(opening(&mut b), Ok(Some(Opening::Tls)));
         let mut b = BytesMut::from(&b"\0\0\0\x10\0\x03\0\0user\0me\0\0"[..]);
         b[3] = b.len() as u8;
         let Ok(Some(Opening::Startup { minor: 0, parameters })) = opening(&mut b) else { panic!("startup") };

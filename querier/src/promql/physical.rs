@@ -132,7 +132,7 @@ impl PromExec {
                 .boxed()
             }
         };
-        let bytes = MetricBuilder::new(&self.metrics).counter("output_bytes", partition);
+        let bytes = MetricBuilder::new(&self.metrics).output_bytes(partition);
         let counted = move |v: &Value| {
             baseline.record_output(rows(v));
             bytes.add(v.bytes());

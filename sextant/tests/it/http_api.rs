@@ -41,6 +41,9 @@ fn what_grafana_calls() {
             assert_eq!(json("/query?query=1%2B1&time=4")["data"]["result"][1], "2");
             let build = json("/status/buildinfo");
             assert!(build["data"]["version"].is_string() && build["data"]["features"].is_null());
+            let plan = json("/explain?query=sum(rate(http_requests_total[1m]))&time=120")["data"]["plan"]
+                .to_string();
+            assert!(plan.contains("output_rows=2") && plan.contains("output_bytes="), "{plan}");
             assert_eq!(json("/labels")["data"], serde_json::json!(["__name__", "job", "pod"]));
             assert_eq!(
                 json("/label/__name__/values?limit=40000")["data"],

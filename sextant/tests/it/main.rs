@@ -19,5 +19,7 @@ mod object_store_faults;
 mod postgres;
 mod proxy;
 mod removed_blocks;
+mod security;
 mod stack;
 mod stop;
+mod tls;
