@@ -27,7 +27,7 @@ async fn open(dir: &Path) -> Arc<Ingester> {
     let store = open_store(&url, &StoreOptions::default()).expect("a folder");
     let manifests = Arc::new(Manifests::new(store.clone(), METRICS, ManifestOptions::default()));
     let config = IngesterConfig { data_dir: dir.to_owned(), ..IngesterConfig::default() };
-    Ingester::open(config, store, manifests).await.expect("opens")
+    Ingester::open(config, manifests).await.expect("opens")
 }
 
 #[tokio::main]

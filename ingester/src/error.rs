@@ -2,9 +2,17 @@
 
 use std::{io, path::PathBuf};
 
-use sextant_proto::{ErrorClass, ShardError, fault::InjectedFault};
-use sextant_replication::{CheckpointError, OpenError as GroupError, ProposeError, StoreError};
+use sextant_proto::{
+    ErrorClass, ShardError,
+    fault::InjectedFault,
+    rpc::{Leader, LocalError},
+};
+use sextant_replication::{
+    CheckpointError, Member, NodeId, OpenError as GroupError, ProposeError, ReadError, StoreError,
+};
 use sextant_storage::StorageError;
+
+use crate::shard::Shard;
 
 /// The ingester did not start. A person must act.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +52,9 @@ pub enum OpenError {
     /// The first entry of a new log was not written.
     #[error("beginning the log: {0}")]
     Begin(#[from] ProposeError),
+    /// The shard is open on this node already.
+    #[error("shard {0} is open already")]
+    AlreadyOpen(u32),
     /// The task that opens the log ended early.
     #[error("opening the log: {0}")]
     Task(#[from] tokio::task::JoinError),
@@ -69,6 +80,14 @@ pub enum FlushError {
         shard: u32,
         /// The error.
         source: ProposeError,
+    },
+    /// It was not confirmed that this member still leads.
+    #[error("shard {shard}: {source}")]
+    Barrier {
+        /// The shard.
+        shard: u32,
+        /// The error.
+        source: ReadError,
     },
     /// The checkpoint could not be written; the flush itself is done.
     #[error("shard {shard}: {source}")]
@@ -119,13 +138,27 @@ impl FlushError {
     }
 }
 
-/// What a writer is told when its batch did not get into the log.
-pub(crate) fn refused(error: ProposeError) -> ShardError {
-    match error {
+/// What the caller of a shard is told when its entry did not get into the log.
+pub(crate) fn refused(shard: &Shard, error: ProposeError) -> LocalError {
+    LocalError::Shard(match error {
+        ProposeError::NotLeader { leader } => return led_elsewhere(shard, leader),
         ProposeError::LogFull { bytes, max, .. } => ShardError::Overloaded(format!(
             "the log holds {bytes} bytes, the limit is {max}; it shrinks with the next flush"
         )),
         ProposeError::TooLarge { .. } => ShardError::Malformed(error.to_string()),
         _ => ShardError::Unavailable(error.to_string()),
+    })
+}
+
+/// The same for a read that the leader's barrier did not let pass.
+pub(crate) fn unready(shard: &Shard, error: ReadError) -> LocalError {
+    match error {
+        ReadError::NotLeader { leader } => led_elsewhere(shard, leader),
+        other => LocalError::Shard(ShardError::Unavailable(other.to_string())),
     }
+}
+
+fn led_elsewhere(shard: &Shard, leader: Option<(NodeId, Member)>) -> LocalError {
+    let leader = leader.map(|(node, member)| Leader { node: node.0, address: member.address });
+    LocalError::NotLeader { leader, term: shard.group.metrics().term }
 }

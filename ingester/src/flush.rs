@@ -28,16 +28,17 @@ use sextant_proto::{
     ErrorClass,
     fault::{self, InjectedFault},
 };
+use sextant_replication::CheckpointError;
 use sextant_storage::{
     BlockFiles, BlockOptions, LogRange, Manifests, StorageError, TombstoneId, upload_block, write_block,
 };
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 
 use crate::{
     FlushError, IngesterConfig, IngesterMetrics,
     head::{Applied, Command, Generation, TenantFlush, TenantHead},
     metrics::add,
-    shard::Shard,
+    shard::{Shard, Shards, begin_positions},
 };
 
 /// Under memory pressure flushed rows stay readable for this long only, and beyond the bound for the second.
@@ -52,8 +53,8 @@ pub(crate) struct Flusher {
     pub(crate) config: IngesterConfig,
     pub(crate) manifests: Arc<Manifests>,
     pub(crate) metrics: Arc<IngesterMetrics>,
-    /// All shards, for the sum of their memory.
-    pub(crate) shards: Vec<Arc<Shard>>,
+    /// All shards of the node.
+    pub(crate) shards: Shards,
     /// Blocks written at a time: each takes a core.
     pub(crate) writers: Semaphore,
 }
@@ -65,18 +66,14 @@ async fn hit(name: &'static str) -> Result<(), FlushError> {
 }
 
 impl Flusher {
-    /// Bytes of memory over all shards.
-    pub(crate) fn memory(&self) -> usize {
-        self.shards.iter().map(|s| s.head().memory()).sum()
-    }
-
     /// Whether flushes should begin for the sake of memory.
     fn is_pressed(&self) -> bool {
-        self.memory() > self.config.head_memory_max / 2
+        self.shards.memory() > self.config.head_memory_max / 2
     }
 
-    /// Watches a shard until `stop`.
-    pub(crate) async fn run(&self, shard: &Shard, mut stop: watch::Receiver<bool>) {
+    /// Watches a shard until it is told to stop.
+    pub(crate) async fn run(&self, shard: &Shard) {
+        let mut stop = shard.stop.subscribe();
         let mut pause = Duration::ZERO;
         loop {
             let wait = self.config.flush_check_interval.max(pause);
@@ -90,6 +87,12 @@ impl Flusher {
                 if let Err(error) = self.checkpoint_released(shard).await {
                     tracing::warn!(shard = shard.id.0, %error, "no checkpoint was made");
                 }
+                continue;
+            }
+            if !shard.is_begun()
+                && let Err(error) = begin_positions(shard, &self.manifests).await
+            {
+                tracing::warn!(shard = shard.id.0, %error, "a new shard does not take writes yet");
                 continue;
             }
             let seal = self.is_due(shard);
@@ -116,7 +119,7 @@ impl Flusher {
     }
 
     fn reap(&self, shard: &Shard) {
-        let most = match self.memory() {
+        let most = match self.shards.memory() {
             m if m > self.config.head_memory_max => FULL_GRACE,
             m if m > self.config.head_memory_max / 2 => PRESSED_GRACE,
             _ => Duration::MAX,
@@ -154,6 +157,12 @@ impl Flusher {
         if !shard.group.is_leader() {
             return Err(FlushError::NotLeader { shard: shard.id.0 });
         }
+        // A new leader may not have applied yet what the one before has flushed.
+        shard
+            .group
+            .read_barrier()
+            .await
+            .map_err(|source| FlushError::Barrier { shard: shard.id.0, source })?;
         if seal && !shard.head().active().is_empty() {
             hit("flush.before_seal").await?;
             self.propose(shard, Command::Seal).await?;
@@ -262,7 +271,11 @@ impl Flusher {
         if end <= shard.checkpointed() {
             return Ok(());
         }
-        let made = shard.group.checkpoint(index, bytes).await;
+        let made = match shard.group.checkpoint(index, bytes).await {
+            // This member was given its leader's, which is newer.
+            Err(CheckpointError::Backwards { .. }) => Ok(()),
+            made => made,
+        };
         made.map_err(|source| FlushError::Checkpoint { shard: shard.id.0, source })?;
         shard.set_checkpointed(end);
         hit("flush.after_checkpoint").await

@@ -142,14 +142,20 @@ impl Head {
         }
     }
 
-    /// Takes up the checkpoint of a seal at a log index, before any payload is applied.
+    /// Takes up the checkpoint of a seal at a log index in place of everything there was: at a start, or while running, where this
+    /// member fell so far behind that the log before the checkpoint is gone elsewhere. What was read before stays as it was;
+    /// reads that need rows before the checkpoint get an error from now on, because these are in blocks.
     pub fn restore(&self, index: u64, checkpoint: &[u8]) -> Result<(), CarryError> {
         let (carry, epoch, base) = Carry::decode(checkpoint)?;
         let position = base.checked_add(index).ok_or(CarryError::Damaged)?;
+        let mut writer = self.writer.lock();
         self.base.store(base, Ordering::Release);
         self.position.store(position, Ordering::Release);
         self.carry_memory.store(carry.memory(), Ordering::Relaxed);
-        self.writer.lock().carry = carry;
+        // Before the generations go: a reader that finds them gone finds this.
+        let ends = carry.tenants.iter().filter(|(_, t)| t.end > 0).map(|(id, t)| (id.clone(), t.end));
+        *self.dropped.write() = ends.collect();
+        writer.carry = carry;
         let mut generations = self.generations.write();
         generations.sealed.clear();
         generations.active = Arc::new(Generation::new(epoch, position));
@@ -160,7 +166,7 @@ impl Head {
     /// Applies a payload of the log entry at an index. Called by one thread at a time, in the order of the log.
     pub fn apply(&self, index: u64, payload: &[u8]) -> Applied {
         let position = self.base.load(Ordering::Acquire).saturating_add(index);
-        self.position.store(position, Ordering::Release);
+        let before = self.position.swap(position, Ordering::AcqRel);
         match Command::decode(payload) {
             Some(Command::Write(batch)) => Applied::Written(self.write(batch, position)),
             Some(Command::Seal) => self.seal(position, index),
@@ -168,6 +174,8 @@ impl Head {
                 self.release(covered);
                 Applied::Flushed
             }
+            // Two leaders may each have begun the log: the first one counts.
+            Some(Command::Begin(_)) if before > 0 => Applied::Begun,
             Some(Command::Begin(base)) => {
                 self.base.store(base, Ordering::Release);
                 self.position.store(base.saturating_add(index), Ordering::Release);
@@ -229,6 +237,9 @@ impl Head {
 
     fn seal(&self, position: u64, index: u64) -> Applied {
         let mut writer = self.writer.lock();
+        for tenant in self.active().tenants() {
+            writer.carry.tenant(tenant.id().as_str()).end = position;
+        }
         writer.carry.expire();
         let mut generations = self.generations.write();
         let epoch = generations.active.epoch() + 1;

@@ -5,7 +5,9 @@
 //! block that has them. It never parses a protocol, routes a series to a shard, or reads a block.
 //!
 //! ```text
-//! Ingester::open(IngesterConfig, store, manifests) -> Arc<Ingester>      impl sextant_proto::ShardClient
+//! Ingester::open(IngesterConfig, manifests) -> Arc<Ingester>             impl sextant_proto::ShardClient
+//! Ingester::open_node(IngesterConfig, node, manifests)                   impl sextant_proto::rpc::LocalShards
+//!     .open_shard(id, GroupOptions)   .close_shard(id)
 //!     .flush_now()    seal, write, commit everything there is            .shutdown()
 //!     .metrics() / .render_metrics(&mut String)
 //! delete_series(shards, manifests, &SeriesDeletion)    in all heads and blocks
@@ -20,6 +22,7 @@ mod delete;
 mod error;
 mod flush;
 pub mod head;
+mod local;
 mod machine;
 mod metrics;
 mod service;

@@ -1,6 +1,7 @@
 //! One shard on this node: its group, its head, and what its flush needs.
 
 use std::{
+    collections::BTreeMap,
     path::Path,
     sync::{
         Arc,
@@ -8,10 +9,11 @@ use std::{
     },
 };
 
+use parking_lot::RwLock;
 use sextant_proto::ShardId;
 use sextant_replication::{Group, GroupId, GroupOptions, LogStore, NodeId};
 use sextant_storage::Manifests;
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::{Mutex, Notify, watch};
 
 use crate::{
     OpenError, ShardStateMachine,
@@ -28,6 +30,8 @@ pub(crate) struct Shard {
     pub(crate) wake: Notify,
     /// Position of the last checkpoint that this process made.
     checkpointed: AtomicU64,
+    /// Ends the shard's flush task.
+    pub(crate) stop: watch::Sender<bool>,
 }
 
 impl Shard {
@@ -41,11 +45,17 @@ impl Shard {
         let machine = Arc::new(ShardStateMachine::default());
         let group = Group::open(log, GroupId(u64::from(id.0)), node, machine, options).await?;
         let checkpointed = AtomicU64::new(group.state_machine().head().first_position());
-        Ok(Arc::new(Self { id, group, flushing: Mutex::default(), wake: Notify::new(), checkpointed }))
+        let (flushing, wake, stop) = (Mutex::default(), Notify::new(), watch::Sender::new(false));
+        Ok(Arc::new(Self { id, group, flushing, wake, checkpointed, stop }))
     }
 
     pub(crate) fn head(&self) -> &Head {
         self.group.state_machine().head()
+    }
+
+    /// Whether the log's positions are set: before that nothing may be written.
+    pub(crate) fn is_begun(&self) -> bool {
+        self.head().position() > 0
     }
 
     pub(crate) fn checkpointed(&self) -> u64 {
@@ -57,10 +67,40 @@ impl Shard {
     }
 }
 
+/// The shards that this node holds at the moment.
+#[derive(Default)]
+pub(crate) struct Shards {
+    by_id: RwLock<BTreeMap<ShardId, Arc<Shard>>>,
+}
+
+impl Shards {
+    pub(crate) fn get(&self, id: ShardId) -> Option<Arc<Shard>> {
+        self.by_id.read().get(&id).cloned()
+    }
+
+    /// In order of their ids.
+    pub(crate) fn all(&self) -> Vec<Arc<Shard>> {
+        self.by_id.read().values().cloned().collect()
+    }
+
+    pub(crate) fn insert(&self, shard: Arc<Shard>) {
+        self.by_id.write().insert(shard.id, shard);
+    }
+
+    pub(crate) fn remove(&self, id: ShardId) -> Option<Arc<Shard>> {
+        self.by_id.write().remove(&id)
+    }
+
+    /// Bytes of memory over all shards.
+    pub(crate) fn memory(&self) -> usize {
+        self.by_id.read().values().map(|s| s.head().memory()).sum()
+    }
+}
+
 /// Gives a new log positions behind everything that the manifests cover: its predecessor's disk may be gone, and a row at a
 /// covered position would be taken for one that is in a block.
 pub(crate) async fn begin_positions(shard: &Shard, manifests: &Manifests) -> Result<(), OpenError> {
-    if shard.head().position() > 0 || !shard.group.is_leader() {
+    if shard.is_begun() || !shard.group.is_leader() {
         return Ok(());
     }
     let mut covered = 0;

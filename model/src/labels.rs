@@ -179,6 +179,31 @@ impl Default for Labels {
     }
 }
 
+/// [`Labels::pairs`].
+struct Pairs<'a>(&'a Labels);
+
+impl fmt::Display for Pairs<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("{")?;
+        for (i, (n, v)) in self.0.iter().enumerate() {
+            let comma = if i > 0 { ", " } else { "" };
+            if crate::matcher::is_valid_label_name(n) {
+                write!(f, "{comma}{n}={v:?}")?
+            } else {
+                write!(f, "{comma}{n:?}={v:?}")?
+            }
+        }
+        f.write_str("}")
+    }
+}
+
+impl Labels {
+    /// The text form that Prometheus' error texts have, `{__name__="name", a="b"}`.
+    pub fn pairs(&self) -> impl fmt::Display {
+        Pairs(self)
+    }
+}
+
 impl fmt::Display for Labels {
     /// Prometheus' text form, `name{a="b"}`, quoted where a name is not a legacy name.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -22,6 +22,7 @@ pub use client::{
     CONNECTION_WINDOW_BYTES, Connect, FixedPlacement, Placement, PlacementView, RemoteOptions, RemoteShards,
     Replica, STREAM_WINDOW_BYTES, ShardPlacement, endpoint, plain_connect,
 };
+pub use frame::{Frame, FrameCodec};
 pub use local::{Leader, LocalError, LocalShards};
 pub use metrics::RpcMetrics;
 pub use server::ShardServer;

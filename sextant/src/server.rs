@@ -96,7 +96,7 @@ async fn run(config: Config) -> Result<()> {
         Arc::new(Manifests::new(store.clone(), sextant_storage::METRICS, ManifestOptions::default()));
 
     let ready = Readiness::waiting_for(&["log replay"]);
-    let ingester = Ingester::open(ingester_config(&config, &data_dir)?, store.clone(), manifests.clone())
+    let ingester = Ingester::open(ingester_config(&config, &data_dir)?, manifests.clone())
         .await
         .with_context(|| format!("open {}", data_dir.display()))?;
     ready.done("log replay");

@@ -5,9 +5,9 @@
 //!
 //! Format (little-endian; `v` varint, `z` zigzag varint):
 //! ```text
-//! u8 version=2 | u64 epoch of the next generation | u64 position of log index 0
+//! u8 version=3 | u64 epoch of the next generation | u64 position of log index 0
 //! z newest clock | v ids { z clock, u128 id }
-//! v tenants { v length, id; u8 has newest, z newest; z touched; u128 salt (not in version 1);
+//! v tenants { v length, id; u8 has newest, z newest; z touched; u128 salt (not in version 1); u64 end (since version 3);
 //!             v totals { u128 series, z start, z newest, z touched, u8 has before, f64 before?, f64 total }
 //!             v totals { u128 series, z start, z newest, z touched, u8 has before, histogram before?, histogram total } }
 //! ```
@@ -22,7 +22,7 @@ use super::{
     totals::{Total, Totals},
 };
 
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 /// A tenant of whom nothing came for this long is forgotten.
 const TENANT_IDLE_MS_MAX: i64 = 24 * 3_600_000;
@@ -35,6 +35,8 @@ pub(crate) struct TenantCarry {
     pub(crate) touched_ms: i64,
     /// The id of the last deletion; 0 for none. Writes are remembered by their id and this.
     pub(crate) salt: u128,
+    /// Position of the last seal of a generation with rows of the tenant; 0 for none.
+    pub(crate) end: u64,
     pub(crate) floats: Totals<f64>,
     pub(crate) histograms: Totals<Histogram>,
 }
@@ -117,6 +119,7 @@ impl Carry {
             put_zigzag(&mut out, t.t_max.unwrap_or_default());
             put_zigzag(&mut out, t.touched_ms);
             out.extend_from_slice(&t.salt.to_le_bytes());
+            out.extend_from_slice(&t.end.to_le_bytes());
             encode_totals(&t.floats, &mut out, |v, out| out.extend_from_slice(&v.to_le_bytes()));
             encode_totals(&t.histograms, &mut out, Histogram::encode);
         }
@@ -152,9 +155,10 @@ impl Carry {
             let t_max = Some(zigzag(rest)?).filter(|_| has_newest);
             let touched_ms = zigzag(rest)?;
             let salt = if version == 1 { 0 } else { u128::from_le_bytes(array(rest)?) };
+            let end = if version < 3 { 0 } else { u64::from_le_bytes(array(rest)?) };
             let floats = decode_totals(rest, |rest| array(rest).map(f64::from_le_bytes))?;
             let histograms = decode_totals(rest, |rest| Histogram::decode(rest).ok())?;
-            carry.tenants.insert(id.into(), TenantCarry { t_max, touched_ms, salt, floats, histograms });
+            carry.tenants.insert(id.into(), TenantCarry { t_max, touched_ms, salt, end, floats, histograms });
         }
         Some((carry, epoch, base))
     }
@@ -198,6 +202,7 @@ mod tests {
 
     fn example() -> Carry {
         let mut c = Carry::default();
+        c.tenant("a").end = 12;
         for i in 0..100 {
             c.recent.insert(i * 7, i as i64);
         }
@@ -210,15 +215,18 @@ mod tests {
     }
 
     #[test]
-    fn a_checkpoint_without_salts_is_read() {
+    fn checkpoints_of_earlier_versions_are_read() {
         let mut c = Carry::default();
         c.tenant("a").saw(-5);
-        let mut bytes = c.encode(7, 5);
-        let salt = bytes.len() - 2 - 16..bytes.len() - 2;
-        bytes.drain(salt);
-        bytes[0] = 1;
-        let (back, epoch, base) = Carry::decode(&bytes).unwrap();
-        assert_eq!((epoch, base, back.encode(7, 5)), (7, 5, c.encode(7, 5)));
+        let now = c.encode(7, 5);
+        let mut bytes = now.clone();
+        for (version, added) in [(2, 8), (1, 16)] {
+            bytes.drain(bytes.len() - 2 - added..bytes.len() - 2);
+            bytes[0] = version;
+            let (back, epoch, base) = Carry::decode(&bytes).unwrap();
+            assert_eq!((epoch, base, back.encode(7, 5)), (7, 5, now.clone()));
+        }
+        let back = Carry::decode(&bytes).unwrap().0;
         bytes[0] = VERSION + 1;
         assert!(matches!(Carry::decode(&bytes), Err(CarryError::Version(_))));
         assert_eq!(back.write_id("a", 9, || true), 9);

@@ -78,7 +78,8 @@ impl Generation {
 
     /// Bytes of memory, by count of what was allocated.
     pub fn memory(&self) -> usize {
-        self.memory.load(Ordering::Relaxed)
+        let order: usize = self.tenants.read().values().map(|t| t.order.heap_bytes()).sum();
+        self.memory.load(Ordering::Relaxed) + order
     }
 
     /// Samples of both kinds.

@@ -19,15 +19,17 @@ const SEARCHES: usize = 32;
 /// See the module's documentation.
 #[derive(Default)]
 pub(crate) struct Order {
-    state: Mutex<State>,
+    /// By ref; what is behind its end has no number. Locked for as long as taking or replacing them takes.
+    ranks: Mutex<Arc<Vec<u32>>>,
+    /// Comparisons made since for series without a number. Whoever numbers holds it meanwhile.
+    spent: Mutex<usize>,
 }
 
-#[derive(Default)]
-struct State {
-    /// By ref; what is behind its end has no number.
-    ranks: Arc<Vec<u32>>,
-    /// Comparisons made since for series without a number.
-    spent: usize,
+impl Order {
+    /// Bytes that the numbers take.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.ranks.lock().capacity() * size_of::<u32>()
+    }
 }
 
 fn comparisons(n: usize) -> usize {
@@ -55,16 +57,24 @@ impl TenantHead {
 
     /// The numbers, after more were given where the selection makes that worth it.
     fn ranks(&self, series: &RoaringBitmap) -> Arc<Vec<u32>> {
-        // Somebody else is numbering: sort by labels meanwhile.
-        let Some(mut state) = self.order.state.try_lock() else { return Arc::default() };
-        state.spent += comparisons(rest(series, &state.ranks) as usize);
+        let known = self.order.ranks.lock().clone();
+        let without = rest(series, &known) as usize;
+        // Somebody else is numbering: what has no number is sorted by labels meanwhile.
+        let Some(mut spent) = (without > 0).then(|| self.order.spent.try_lock()).flatten() else {
+            return known;
+        };
+        // Another may have numbered between the two locks.
+        let known = self.order.ranks.lock().clone();
+        *spent += comparisons(rest(series, &known) as usize);
         let count = self.rows.read().table.len();
-        let missing = state.ranks.len()..count;
-        if state.spent > 0 && state.spent >= comparisons(missing.len()) + count {
-            state.ranks = Arc::new(self.number(&state.ranks, missing));
-            state.spent = 0;
+        let missing = known.len()..count;
+        if *spent < comparisons(missing.len()) + count {
+            return known;
         }
-        state.ranks.clone()
+        let ranks = Arc::new(self.number(&known, missing));
+        *self.order.ranks.lock() = ranks.clone();
+        *spent = 0;
+        ranks
     }
 
     /// The numbers of all series up to the end of `added`, given those of the series before it.

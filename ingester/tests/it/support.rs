@@ -69,7 +69,7 @@ impl Bench {
         let url = format!("file://{}", objects.canonicalize().unwrap().display());
         let store = open_store(&url, &StoreOptions::default()).unwrap();
         let manifests = Arc::new(Manifests::new(store.clone(), METRICS, ManifestOptions::default()));
-        let ingester = Ingester::open(config, store, manifests.clone()).await?;
+        let ingester = Ingester::open(config, manifests.clone()).await?;
         Ok(Self { ingester, manifests, cache: BlockCache::new(1 << 20) })
     }
 

@@ -9,25 +9,28 @@ use tonic::{
 
 /// An outgoing message: a head and what follows it.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Frame {
-    pub(crate) head: Bytes,
-    pub(crate) body: Bytes,
+pub struct Frame {
+    /// Sent first.
+    pub head: Bytes,
+    /// Sent behind it.
+    pub body: Bytes,
 }
 
 impl Frame {
     /// A message in one piece.
-    pub(crate) fn whole(message: Bytes) -> Self {
+    pub fn whole(message: Bytes) -> Self {
         Self { head: message, body: Bytes::new() }
     }
 
     /// Bytes of both.
-    pub(crate) fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         self.head.len() + self.body.len()
     }
 }
 
+/// The codec of messages whose bytes are ours alone.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct FrameCodec;
+pub struct FrameCodec;
 
 impl Codec for FrameCodec {
     type Encode = Frame;

@@ -35,6 +35,7 @@ pub struct EvalContext {
 #[derive(Debug, Default)]
 struct Counts {
     live: AtomicUsize,
+    read: AtomicUsize,
     peak: AtomicUsize,
     touched: AtomicUsize,
 }
@@ -100,6 +101,20 @@ impl EvalContext {
     /// Counts samples that are no longer held.
     pub fn release(&self, samples: usize) {
         self.counts.live.fetch_sub(samples, Ordering::Relaxed);
+    }
+
+    /// Counts samples that were read and not evaluated yet; an error where they are too many. Prometheus reads while it
+    /// evaluates, so they count against the limit by themselves and not in [`EvalContext::peak_samples`].
+    pub fn hold_read(&self, samples: usize) -> Result<(), EvalError> {
+        if self.counts.read.fetch_add(samples, Ordering::Relaxed) + samples > self.max_samples {
+            return Err(self.too_many_samples());
+        }
+        Ok(())
+    }
+
+    /// Counts samples of [`EvalContext::hold_read`] that are no longer held.
+    pub fn release_read(&self, samples: usize) {
+        self.counts.read.fetch_sub(samples, Ordering::Relaxed);
     }
 
     /// Counts samples that a selector has looked at, each as often as a step has: for each of `weight` steps.

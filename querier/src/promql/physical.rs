@@ -110,7 +110,7 @@ impl PromExec {
             Split::Leaf if self.kind == ValueKind::Series => {
                 leaf(node, state, partition, self.properties.partitioning.partition_count())?
             }
-            Split::Leaf => stream::once(async move { apply(&node, &state, Vec::new(), 0) }).boxed(),
+            Split::Leaf => stream::once(async move { apply(&node, &state, Vec::new(), Held::default()) }).boxed(),
             Split::PerSeries => {
                 let input = self.input_partition(0, partition, context)?;
                 let others =
@@ -126,7 +126,7 @@ impl PromExec {
                     (0..self.children.len()).map(|i| self.input(i, context)).collect::<Result<Vec<_>>>()?;
                 stream::once(async move {
                     let values = futures::future::try_join_all(inputs.into_iter().map(Input::gather)).await?;
-                    let released = node.children.iter().zip(&values).map(|(n, v)| held(n, &state, v)).sum();
+                    let released = node.children.iter().zip(&values).map(|(n, v)| Held::by(n, &state, v)).sum();
                     apply(&node, &state, values, released)
                 })
                 .boxed()
@@ -206,25 +206,47 @@ pub async fn gather(mut streams: Vec<ValueStream>, node: &Node) -> Result<Value,
 
 /// Samples of a node's value that count against the query's budget until the value is used; a leaf that is kept counts
 /// until the query ends.
-fn held(node: &Node, state: &QueryState, value: &Value) -> usize {
-    match (value, node.as_select()) {
-        (Value::Series(_), Some(select)) if !state.is_kept(select) => value.sample_count(),
-        (Value::Series(_), _) => 0,
-        (other, _) => other.sample_count(),
+#[derive(Clone, Copy, Default)]
+struct Held {
+    read: usize,
+    evaluated: usize,
+}
+
+impl std::iter::Sum for Held {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        let add = |a: Self, b: Self| Self { read: a.read + b.read, evaluated: a.evaluated + b.evaluated };
+        all.fold(Self::default(), add)
+    }
+}
+
+impl Held {
+    fn by(node: &Node, state: &QueryState, value: &Value) -> Self {
+        match (value, node.as_select()) {
+            (Value::Series(_), Some(select)) if !state.is_kept(select) => {
+                Self { read: value.sample_count(), evaluated: 0 }
+            }
+            (Value::Series(_), _) => Self::default(),
+            (other, _) => Self { read: 0, evaluated: other.sample_count() },
+        }
+    }
+
+    fn release(self, state: &QueryState) {
+        state.context.release_read(self.read);
+        state.context.release(self.evaluated);
     }
 }
 
 /// Applies an operator and keeps the sample budget.
-fn apply(node: &Node, state: &QueryState, inputs: Vec<Value>, released: usize) -> Result<Value, QueryError> {
+fn apply(node: &Node, state: &QueryState, inputs: Vec<Value>, released: Held) -> Result<Value, QueryError> {
     let value = node.apply(inputs, &state.context)?;
     emit(state, value, released)
 }
 
-fn emit(state: &QueryState, value: Value, released: usize) -> Result<Value, QueryError> {
+fn emit(state: &QueryState, value: Value, released: Held) -> Result<Value, QueryError> {
     if !matches!(value, Value::Series(_)) {
         state.context.hold(value.sample_count())?;
     }
-    state.context.release(released);
+    released.release(state);
     Ok(value)
 }
 
@@ -367,7 +389,7 @@ fn per_series(
                     (None, None) => return Ok(None),
                 };
                 let Some(value) = input.try_next().await? else { return Ok(None) };
-                let released = held(&child, &state, &value);
+                let released = Held::by(&child, &state, &value);
                 let inputs = std::iter::once(value).chain(scalars.iter().cloned()).collect();
                 let out = apply(&node, &state, inputs, released)?;
                 Ok(Some((out, (None, input, Some(scalars)))))
@@ -399,7 +421,7 @@ async fn aggregate(node: Arc<Node>, state: Arc<QueryState>, input: Input) -> Res
         merged.merge(part)?;
     }
     let value = node.finish(merged, &state.context)?;
-    emit(&state, value, 0)
+    emit(&state, value, Held::default())
 }
 
 async fn partial(
@@ -410,12 +432,12 @@ async fn partial(
 ) -> Result<Partial, QueryError> {
     let mut into = node.new_partial()?;
     while let Some(value) = stream.try_next().await? {
-        let released = held(&child, &state, &value);
+        let released = Held::by(&child, &state, &value);
         let Value::Vector(block) = value else {
             return Err(QueryError::Internal("an aggregation's input is not a vector".into()));
         };
         node.partial(&mut into, block, &state.context)?;
-        state.context.release(released);
+        released.release(&state);
     }
     Ok(into)
 }

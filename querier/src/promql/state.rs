@@ -98,7 +98,7 @@ impl QueryState {
     fn hold(&self, mut set: SeriesSet) -> Result<RawSeries, QueryError> {
         set_reset_hints(&mut set);
         let raw = RawSeries::new(set);
-        self.context.hold(raw.held_samples())?;
+        self.context.hold_read(raw.held_samples())?;
         Ok(raw)
     }
 

@@ -34,7 +34,7 @@ impl Stack {
             log_segment_bytes: 8 << 20,
             ..IngesterConfig::default()
         };
-        let ingester = Ingester::open(config, store.clone(), manifests.clone()).await.unwrap();
+        let ingester = Ingester::open(config, manifests.clone()).await.unwrap();
         let limits = LimitsHandle::default();
         let distributor =
             Arc::new(Distributor::new(DistributorConfig::default(), limits.clone(), ingester.clone()));

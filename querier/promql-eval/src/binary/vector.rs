@@ -169,13 +169,13 @@ impl Join<'_> {
             if bits::intersects(&seen, &present) {
                 let other = rows[..k].iter().find(|&&j| bits::intersects(self.one.present_row(j), &present));
                 let duplicate = other.map_or_else(Labels::empty, |&j| self.one.labels[j].clone());
-                let group = match_labels(&self.op.matching, &self.one.labels[i]);
                 let side = if self.swapped { "left" } else { "right" };
                 return Err(EvalError::execution(format!(
-                    "found duplicate series for the match group {group} on the {side} hand-side of the operation: \
+                    "found duplicate series for the match group {} on the {side} hand-side of the operation: \
                      [{}, {}];many-to-many matching not allowed: matching labels must be unique on one side",
-                    self.one.labels[i].clone(),
-                    duplicate
+                    match_labels(&self.op.matching, &self.one.labels[i]).pairs(),
+                    self.one.labels[i].pairs(),
+                    duplicate.pairs()
                 )));
             }
             bits::or_into(&mut seen, &present);
