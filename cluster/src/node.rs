@@ -15,8 +15,8 @@ use parking_lot::Mutex;
 use sextant_ingester::{Ingester, ShardStateMachine};
 use sextant_proto::ShardId;
 use sextant_replication::{
-    Bootstrap, CatchUp, Group, GroupId, GroupOptions, Member, MembershipError, NodeId, StateMachine,
-    TransferError,
+    Bootstrap, CatchUp, Group, GroupId, GroupMetrics, GroupOptions, Member, MembershipError, NodeId,
+    StateMachine, TransferError,
     metadata::{
         Command, Driver, DriverOptions, INGESTER, METADATA_GROUP, MemberInfo, MemberState, MetadataError,
         MetadataGroup, MetadataOptions, State,
@@ -31,6 +31,7 @@ use crate::{
     client::ClusterClient,
     discovery::Discovery,
     message::{Action, Answer, Refusal, Reply, Request},
+    metrics::{self, Obstacle},
     status::{NodeStatus, ReplicaStatus},
 };
 
@@ -196,6 +197,10 @@ impl IngesterNode {
         let mut missing = Vec::new();
         for (address, answer) in self.options.peers.iter().zip(answers) {
             match answer {
+                // It is being made at this moment.
+                Ok(Reply::Hello { is_made: true, members, .. }) if members.is_empty() => {
+                    missing.push(format!("{address}: it does not know the members yet"));
+                }
                 Ok(Reply::Hello { is_made: true, members, .. }) => {
                     return Found::Cluster { is_member: members.contains(&self.identity.node) };
                 }
@@ -353,6 +358,14 @@ impl IngesterNode {
         };
         let good = m.voters.iter().filter(|n| !is_given_up(n)).count();
         let candidate = state.members.keys().find(|n| is_active(n) && !m.voters.contains(n));
+        // A member whose replica is not open: it lost sight of it while the cluster was made.
+        for silent in m.followers.iter().filter(|f| f.matched.is_none()) {
+            if let Some(member) = state.members.get(&silent.node) {
+                let opened =
+                    self.client.call(&member.info.address, Request::OpenMetadata, HELLO_PATIENCE).await;
+                tracing::debug!(node = %silent.node, ?opened, "a member of the metadata was asked to open it");
+            }
+        }
         let done = if let Some(node) = candidate.filter(|_| good < METADATA_REPLICAS) {
             self.add_metadata(group, *node, &state).await
         } else if let Some(node) = m.voters.iter().find(|n| is_given_up(n)).filter(|_| good > 0) {
@@ -443,28 +456,41 @@ impl IngesterNode {
         }
     }
 
-    /// What keeps this node from doing its part, as a person reads it; empty when nothing does.
-    pub fn obstacles(&self) -> Vec<String> {
+    /// What keeps this node from doing its part, with a text for people; empty when nothing does.
+    pub fn obstacles(&self) -> Vec<(Obstacle, String)> {
         let mut all = Vec::new();
         let state = self.discovery.state();
         let me = state.members.get(&self.identity.node);
+        let mut membership = |text: &str| all.push((Obstacle::Membership, text.to_owned()));
         match me.map(|m| m.state) {
-            None => all.push("waiting for: membership in the cluster".to_owned()),
-            Some(MemberState::Left) => all.push("this node was removed from the cluster".to_owned()),
+            None => membership("waiting for: membership in the cluster"),
+            Some(MemberState::Left) => membership("this node was removed from the cluster"),
             Some(_) => {}
         }
         for (&shard, record) in state.shards.iter() {
             if record.replicas.contains(&self.identity.node) && self.ingester.group(ShardId(shard)).is_none()
             {
-                all.push(format!("waiting for: shard {shard}"));
+                all.push((Obstacle::ShardNotOpen, format!("waiting for: shard {shard}")));
             }
         }
+        if let Some(m) = self.metadata_metrics() {
+            metrics::of_group("the metadata", &m, &mut all);
+        }
+        for (shard, m) in self.shard_metrics() {
+            metrics::of_group(&format!("shard {}", shard.0), &m, &mut all);
+        }
+        metrics::of_log(self.ingester.log().stats().sync_us_max, &mut all);
         all
     }
 
-    /// The metadata's group, for its metrics.
-    pub fn metadata_status(&self) -> Option<ReplicaStatus> {
-        self.metadata().map(|m| ReplicaStatus::of(m.group()))
+    /// Figures of this node's replica of the metadata.
+    pub fn metadata_metrics(&self) -> Option<GroupMetrics> {
+        self.metadata().map(|m| m.group().metrics())
+    }
+
+    pub(crate) fn shard_metrics(&self) -> Vec<(ShardId, GroupMetrics)> {
+        let one = |s: ShardId| Some((s, self.ingester.group(s)?.metrics()));
+        self.ingester.held().into_iter().filter_map(one).collect()
     }
 
     fn status(&self) -> NodeStatus {
@@ -476,7 +502,7 @@ impl IngesterNode {
         };
         NodeStatus {
             version: self.options.version.clone(),
-            metadata: self.metadata_status(),
+            metadata: self.metadata().map(|m| ReplicaStatus::of(m.group())),
             shards: self.ingester.held().into_iter().filter_map(replica).collect(),
             moving: moving.into_iter().map(line).collect(),
             log_bytes: self.ingester.log().stats().log_bytes,

@@ -8,7 +8,7 @@
 //! | `/api/v1/push`, `/api/v1/write`, `…/otlp/v1/*`, `/v1/metrics`, `/v1/logs`, `/v1/traces`, OTLP over gRPC | write |
 //! | `/api/v1/admin/tsdb/*` | admin, for the request's tenants |
 //! | `/api/v1/admin/*`, `/-/reload` | admin, for all tenants: the process is everyone's |
-//! | `/api/v1/overview`, `…/status/config`, `flags`, `runtimeinfo`, `targets`, `targets/*`, `scrape_pools` | read, for all tenants |
+//! | `/api/v1/overview`, `…/cluster/status`, `…/status/config`, `flags`, `runtimeinfo`, `targets`, `targets/*`, `scrape_pools` | read, for all tenants |
 //! | every other `GET` of `/api/v1/*`, the queries by `POST`, `/federate`, Flight SQL | read |
 //! | `/metrics`, `/` | read, for whatever tenants: they show no tenant's data |
 //!
@@ -80,6 +80,7 @@ const QUERIES: &[&str] = &[
 /// What shows more than one tenant's data, or the process itself.
 const OF_THE_PROCESS: &[&str] = &[
     "overview",
+    "cluster/status",
     "status/config",
     "status/flags",
     "status/runtimeinfo",

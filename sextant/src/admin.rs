@@ -14,9 +14,9 @@ use axum::{
     routing::post,
 };
 use sextant_compactor::Compactor;
-use sextant_ingester::{Ingester, SeriesDeletion, delete_series};
+use sextant_ingester::{SeriesDeletion, delete_series};
 use sextant_model::TenantId;
-use sextant_proto::ErrorClass;
+use sextant_proto::{ErrorClass, ShardClient};
 use sextant_querier::http::{BadParameter, Params, Tenants};
 use sextant_storage::Manifests;
 
@@ -28,7 +28,7 @@ pub struct Admin {
     /// `http.admin_api`.
     pub enabled: bool,
     /// Deletes recent data.
-    pub ingester: Arc<Ingester>,
+    pub shards: Arc<dyn ShardClient>,
     /// Where the deletion of older data is noted.
     pub manifests: Arc<Manifests>,
     /// Writes blocks again without deleted data.
@@ -67,7 +67,7 @@ async fn delete(
         Ok(deletion) => deletion,
         Err(reason) => return error(ErrorClass::BadRequest, &reason),
     };
-    match delete_series(&*admin.ingester, &admin.manifests, &deletion).await {
+    match delete_series(&*admin.shards, &admin.manifests, &deletion).await {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
         Err(e) => error(e.class(), &format!("the deletion is not complete, ask for it again: {e}")),
     }

@@ -7,15 +7,19 @@ use clap::{Arg, ArgAction, Command};
 use crate::{
     config::{Config, ConfigError, KEYS, Kind, reference_markdown},
     metrics_reference,
+    operate::{self, Operation},
+    role::Role,
 };
 
 /// What the command line asks for.
 #[derive(Debug)]
 pub enum Invocation {
-    /// Run every role with this configuration.
-    All(Box<Config>),
-    /// Run one role.
-    Role(String),
+    /// Run a role, or all of them, with this configuration.
+    Run(Role, Box<Config>),
+    /// A role that has no process of its own yet.
+    NotYet(String),
+    /// Ask a process of a running cluster, or tell it something.
+    Operate(Operation),
     /// Read a password from the standard input and print its hash.
     HashPassword,
     /// Print this text and end.
@@ -94,8 +98,10 @@ fn command() -> Command {
         command = command.arg(arg);
     }
     for (name, about) in ROLES {
-        command = command.subcommand(Command::new(*name).about(*about));
+        let role = Command::new(*name).about(*about);
+        command = command.subcommand(if *name == "ingester" { operate::of_ingesters(role) } else { role });
     }
+    command = command.subcommand(operate::status_command());
     let reference = |name, about| Command::new(name).about(about).hide(true);
     command
         .subcommand(
@@ -125,6 +131,9 @@ pub fn parse(
     if role == Some(HASH_PASSWORD) {
         return Ok(Invocation::HashPassword);
     }
+    if let Some(operation) = role.and_then(|name| operate::operation(name, inner)) {
+        return Ok(Invocation::Operate(operation));
+    }
     let flags: Vec<(String, String)> =
         KEYS.iter().filter_map(|k| inner.get_one::<String>(k.path).map(|v| (k.flag(), v.clone()))).collect();
     let file = inner.get_one::<String>("config");
@@ -132,9 +141,9 @@ pub fn parse(
     if inner.get_flag("print-config") {
         return Ok(Invocation::Print(config.to_yaml()));
     }
-    match role {
-        None | Some("all") => Ok(Invocation::All(Box::new(config))),
-        Some(role) => Ok(Invocation::Role(role.to_owned())),
+    match role.map_or(Some(Role::All), Role::parse) {
+        Some(role) => Ok(Invocation::Run(role, Box::new(config))),
+        None => Ok(Invocation::NotYet(role.unwrap_or_default().to_owned())),
     }
 }
 
@@ -148,22 +157,38 @@ mod tests {
 
     #[test]
     fn roles_and_flags_parse() {
-        let Ok(Invocation::All(c)) = parse_line("sextant --http.listen 127.0.0.1:0 --multi-tenancy") else {
+        let Ok(Invocation::Run(Role::All, c)) =
+            parse_line("sextant --http.listen 127.0.0.1:0 --multi-tenancy")
+        else {
             panic!()
         };
         assert_eq!(c.text("http.listen"), "127.0.0.1:0");
         assert!(c.flag("multi_tenancy"));
-        let Ok(Invocation::All(c)) = parse_line("sextant all --multi-tenancy=false --ingester.flush-age=1h")
+        let Ok(Invocation::Run(Role::All, c)) =
+            parse_line("sextant all --multi-tenancy=false --ingester.flush-age=1h")
         else {
             panic!()
         };
         assert!(!c.flag("multi_tenancy"));
-        for role in ["agent", "distributor", "ingester", "compactor", "querier", "ruler"] {
-            let Ok(Invocation::Role(r)) = parse_line(&format!("sextant {role} --data-dir x")) else {
+        for role in ["distributor", "ingester", "compactor", "querier"] {
+            let Ok(Invocation::Run(r, _)) = parse_line(&format!("sextant {role} --data-dir x")) else {
                 panic!("{role}")
             };
+            assert_eq!(r.name(), role);
+        }
+        for role in ["agent", "ruler"] {
+            let Ok(Invocation::NotYet(r)) = parse_line(&format!("sextant {role}")) else { panic!("{role}") };
             assert_eq!(r, role);
         }
+        let line = "sextant ingester drain a --url http://127.0.0.1:1";
+        let Ok(Invocation::Operate(Operation::Member { name, change, .. })) = parse_line(line) else {
+            panic!()
+        };
+        assert_eq!((name.as_str(), change), ("a", "drain"));
+        assert!(matches!(
+            parse_line("sextant status --json"),
+            Ok(Invocation::Operate(Operation::Status { json: true, .. }))
+        ));
         assert!(matches!(parse_line("sextant --htp.listen x"), Err(CliError::Usage(_))));
         assert!(matches!(parse_line("sextant --http.listen x"), Err(CliError::Config(_))));
         assert!(matches!(parse_line("sextant banana"), Err(CliError::Usage(_))));

@@ -14,7 +14,6 @@ use axum::{
 use serde::Deserialize;
 use sextant_agent::AgentError;
 use sextant_distributor::{Distributor, RemoteWriteHeaders};
-use sextant_ingester::Ingester;
 use sextant_model::TenantId;
 use sextant_proto::ErrorClass;
 use sextant_querier::{
@@ -23,11 +22,13 @@ use sextant_querier::{
         CorsOrigin, Surroundings, Tenants, federation_routes, methods, plain, prometheus_routes, push_string,
     },
 };
+use sextant_replication::metadata::MemberState;
 
 use crate::{
     admin::{self, Admin},
     overview::Overview,
     readiness::{Readiness, obstacles},
+    shards::Shards,
 };
 
 /// The header that names the tenant.
@@ -37,15 +38,15 @@ pub const TENANT_HEADER: &str = "x-scope-orgid";
 #[derive(Clone)]
 pub struct Surface {
     /// Takes writes.
-    pub distributor: Arc<Distributor>,
+    pub distributor: Option<Arc<Distributor>>,
     /// Takes OTLP.
-    pub otlp: crate::otlp::Otlp,
+    pub otlp: Option<crate::otlp::Otlp>,
     /// Deletes.
     pub admin: Admin,
     /// Flushes.
-    pub ingester: Arc<Ingester>,
+    pub shards: Shards,
     /// Answers.
-    pub querier: Querier,
+    pub querier: Option<Querier>,
     /// What the page shows.
     pub overview: Arc<Overview>,
     /// What `/ready` says.
@@ -62,34 +63,30 @@ pub struct Surface {
 
 /// Every route.
 pub fn router(surface: Surface) -> Router {
-    let prometheus = prometheus_routes(surface.querier.clone(), surface.around.clone());
-    let write = Router::new()
-        .route("/push", post(remote_write))
-        .route("/write", post(remote_write))
-        .route_layer(middleware::from_fn_with_state(surface.clone(), bounded))
-        .route_layer(DefaultBodyLimit::disable())
-        .route("/admin/flush", post(flush))
-        .with_state(surface.clone());
+    let operate = Router::new().route("/admin/flush", post(flush)).with_state(surface.clone());
+    let mut api = operate.merge(admin::routes(surface.admin.clone()));
+    if let Some(querier) = &surface.querier {
+        api = api.merge(prometheus_routes(querier.clone(), surface.around.clone()));
+    }
+    if surface.distributor.is_some() {
+        let write = Router::new()
+            .route("/push", post(remote_write))
+            .route("/write", post(remote_write))
+            .route_layer(middleware::from_fn_with_state(surface.clone(), bounded))
+            .route_layer(DefaultBodyLimit::disable())
+            .with_state(surface.clone());
+        api = api.merge(write);
+    }
     let cors = surface.cors.clone();
     let around_api = move |request: Request, next: Next| methods(cors.clone(), request, next);
-    let api = prometheus
-        .merge(write)
-        .merge(admin::routes(surface.admin.clone()))
-        .layer(middleware::from_fn_with_state(surface.clone(), tenants))
-        .fallback(not_found);
+    let api = api.layer(middleware::from_fn_with_state(surface.clone(), tenants)).fallback(not_found);
     // Around the router as a whole, so that it sees what the router itself says of methods.
     let api = Router::new().fallback_service(api).layer(middleware::from_fn(around_api));
-    let federation = federation_routes(surface.querier.clone())
-        .layer(middleware::from_fn_with_state(surface.clone(), tenants));
-    let no_pages = |request: Request, next: Next| methods(CorsOrigin::default(), request, next);
-    let federation = Router::new().fallback_service(federation).layer(middleware::from_fn(no_pages));
-    let otlp = crate::otlp::routes(surface.otlp.clone())
-        .layer(middleware::from_fn_with_state(surface.clone(), bounded))
-        .layer(DefaultBodyLimit::disable())
-        .layer(middleware::from_fn_with_state(surface.clone(), tenants));
     let pages = Router::new()
         .route("/", get(page))
         .route("/api/v1/overview", get(overview))
+        .route("/api/v1/cluster/status", get(cluster_status))
+        .route("/api/v1/admin/cluster/{change}", post(change_member))
         .route("/metrics", get(metrics))
         .route("/ready", get(ready))
         .route("/healthz", get(|| async { "ok\n" }))
@@ -98,15 +95,22 @@ pub fn router(surface: Surface) -> Router {
         .route("/-/reload", post(reload).put(reload))
         .fallback(any(not_found))
         .with_state(surface.clone());
-    pages
-        .nest_service("/api/v1", api.clone())
-        .nest_service("/prometheus/api/v1", api)
-        .route("/federate", any_service(federation.clone()))
-        .nest_service("/prometheus", federation)
-        .merge(otlp.clone())
-        .nest("/otlp", otlp.clone())
-        .nest("/api/v1/otlp", otlp)
-        .layer(DefaultBodyLimit::max(surface.body_max))
+    let mut all = pages.nest_service("/api/v1", api.clone()).nest_service("/prometheus/api/v1", api);
+    if let Some(querier) = &surface.querier {
+        let federation = federation_routes(querier.clone())
+            .layer(middleware::from_fn_with_state(surface.clone(), tenants));
+        let no_pages = |request: Request, next: Next| methods(CorsOrigin::default(), request, next);
+        let federation = Router::new().fallback_service(federation).layer(middleware::from_fn(no_pages));
+        all = all.route("/federate", any_service(federation.clone())).nest_service("/prometheus", federation);
+    }
+    if let Some(otlp) = &surface.otlp {
+        let otlp = crate::otlp::routes(otlp.clone())
+            .layer(middleware::from_fn_with_state(surface.clone(), bounded))
+            .layer(DefaultBodyLimit::disable())
+            .layer(middleware::from_fn_with_state(surface.clone(), tenants));
+        all = all.merge(otlp.clone()).nest("/otlp", otlp.clone()).nest("/api/v1/otlp", otlp);
+    }
+    all.layer(DefaultBodyLimit::max(surface.body_max))
         .layer(tower_http::compression::CompressionLayer::new().gzip(true).zstd(true))
 }
 
@@ -143,7 +147,7 @@ async fn metrics(State(s): State<Surface>) -> Response {
 }
 
 async fn ready(State(s): State<Surface>) -> Response {
-    match obstacles(&s.ready, &s.ingester) {
+    match obstacles(&s.ready, &s.shards) {
         none if none.is_empty() => "ready\n".into_response(),
         some => (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", some.join("\n"))).into_response(),
     }
@@ -195,8 +199,10 @@ async fn bounded(
     request: Request,
     next: Next,
 ) -> Response {
-    let Ok(tenant) = one_tenant(&tenants) else { return next.run(request).await };
-    let most = s.distributor.max_request_bytes(&tenant);
+    let (Ok(tenant), Some(distributor)) = (one_tenant(&tenants), &s.distributor) else {
+        return next.run(request).await;
+    };
+    let most = distributor.max_request_bytes(&tenant);
     let (parts, body) = request.into_parts();
     let read = axum::body::to_bytes(body, most).await.map_err(axum::Error::into_inner);
     match read {
@@ -225,6 +231,7 @@ async fn remote_write(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
+    let Some(distributor) = &s.distributor else { return not_found().await };
     let tenant = match one_tenant(&tenants) {
         Ok(t) => t,
         Err(reason) => return error(ErrorClass::BadRequest, &reason),
@@ -235,7 +242,7 @@ async fn remote_write(
         content_encoding: text("content-encoding"),
         version: text("x-prometheus-remote-write-version"),
     };
-    let answer = s.distributor.remote_write(&tenant, &request, body).await;
+    let answer = distributor.remote_write(&tenant, &request, body).await;
     let mut response = Response::new(Body::from(answer.body));
     *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     for (name, value) in answer.headers {
@@ -262,8 +269,8 @@ async fn flush(
         Ok(p) => p,
         Err(e) => return error(ErrorClass::BadRequest, &e.to_string()),
     };
-    if let Err(e) = s.ingester.flush_now().await {
-        return error(ErrorClass::Unavailable, &format!("flush: {e}"));
+    if let Err(e) = s.shards.flush().await {
+        return error(ErrorClass::Unavailable, &format!("{e:#}"));
     }
     if params.compact {
         for tenant in &tenants.0 {
@@ -273,4 +280,41 @@ async fn flush(
         }
     }
     StatusCode::NO_CONTENT.into_response()
+}
+
+async fn cluster_status(State(s): State<Surface>) -> Response {
+    match s.shards.cluster() {
+        Some(cluster) => Json(cluster.status().await).into_response(),
+        None => error(ErrorClass::NotFound, "all roles run in this one process: there is no cluster"),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MemberParams {
+    member: String,
+}
+
+async fn change_member(
+    State(s): State<Surface>,
+    axum::extract::Path(change): axum::extract::Path<String>,
+    axum::extract::RawQuery(query): axum::extract::RawQuery,
+) -> Response {
+    let state = match change.as_str() {
+        "drain" => MemberState::Draining,
+        "remove" => MemberState::Left,
+        "activate" => MemberState::Active,
+        _ => return not_found().await,
+    };
+    let params: MemberParams = match serde_urlencoded::from_str(query.as_deref().unwrap_or("")) {
+        Ok(p) => p,
+        Err(e) => return error(ErrorClass::BadRequest, &e.to_string()),
+    };
+    let Some(cluster) = s.shards.cluster() else {
+        return error(ErrorClass::NotFound, "all roles run in this one process: there is no cluster");
+    };
+    match cluster.set_member(&params.member, state).await {
+        Ok(()) => StatusCode::NO_CONTENT.into_response(),
+        Err(e) => error(ErrorClass::Unavailable, &format!("{e:#}")),
+    }
 }

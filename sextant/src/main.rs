@@ -2,16 +2,20 @@
 
 mod admin;
 mod cli;
+mod cluster;
 mod config;
 mod http;
 mod listeners;
 mod logging;
 mod metrics_reference;
+mod operate;
 mod otlp;
 mod overview;
 mod readiness;
+mod role;
 mod security;
 mod server;
+mod shards;
 mod targets;
 
 use std::process::ExitCode;
@@ -42,18 +46,28 @@ fn main() -> ExitCode {
                 ExitCode::FAILURE
             }
         },
-        Invocation::Role(role) => {
+        Invocation::Operate(operation) => match operate::run(operation) {
+            Ok(text) => {
+                print!("{text}");
+                ExitCode::SUCCESS
+            }
+            Err(e) => {
+                eprintln!("sextant: {e:#}");
+                ExitCode::FAILURE
+            }
+        },
+        Invocation::NotYet(role) => {
             eprintln!(
                 "sextant: the role `{role}` does not run as a process of its own yet; `sextant` without a role runs all of them in one process"
             );
             ExitCode::from(2)
         }
-        Invocation::All(config) => {
+        Invocation::Run(role, config) => {
             if let Err(e) = logging::init(&config) {
                 eprintln!("sextant: {e}");
                 return ExitCode::from(2);
             }
-            match server::run_blocking(*config) {
+            match server::run_blocking(role, *config) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(e) => {
                     eprintln!("sextant: {e:#}");

@@ -24,7 +24,7 @@ struct Family {
 }
 
 /// What each part of a process renders before it has done anything.
-fn parts() -> [(&'static str, String); 8] {
+fn parts() -> [(&'static str, String); 9] {
     let text = |render: &dyn Fn(&mut String)| {
         let mut out = String::new();
         render(&mut out);
@@ -38,11 +38,17 @@ fn parts() -> [(&'static str, String); 8] {
         IngesterMetrics::default().render(out);
         IngesterMetrics::render_shards(std::iter::once((ShardId(0), true)), out);
     };
+    let cluster = |out: &mut String| {
+        sextant_proto::rpc::RpcMetrics::default().render_client(out);
+        sextant_proto::rpc::RpcMetrics::default().render_server(out);
+        sextant_cluster::render_example(out);
+    };
     [
         ("every process", text(&process)),
         ("agent", text(&|out| AgentMetrics::default().render(out))),
         ("distributor", text(&|out| DistributorMetrics::default().render(out))),
         ("ingester", text(&ingester)),
+        ("cluster", text(&cluster)),
         ("compactor", text(&|out| CompactorMetrics::default().render(out))),
         ("querier", text(&|out| QuerierMetrics::default().render(out))),
         (

@@ -7,9 +7,8 @@ use serde_json::{Value, json};
 use sextant_agent::Agent;
 use sextant_compactor::Compactor;
 use sextant_distributor::Distributor;
-use sextant_ingester::Ingester;
 use sextant_model::TenantId;
-use sextant_proto::{ShardClient, ShardId};
+use sextant_proto::ShardId;
 use sextant_querier::Querier;
 use sextant_security::SecurityMetrics;
 use sextant_storage::{Manifests, StoreMetrics, StoreMetricsSnapshot};
@@ -17,6 +16,7 @@ use sextant_storage::{Manifests, StoreMetrics, StoreMetricsSnapshot};
 use crate::{
     cli,
     readiness::{Readiness, obstacles},
+    shards::Shards,
 };
 
 /// Everything that can be looked at.
@@ -27,12 +27,12 @@ pub struct Overview {
     pub manifests: Arc<Manifests>,
     /// Requests to the object store.
     pub store_metrics: Arc<StoreMetrics>,
-    /// Roles.
-    pub ingester: Arc<Ingester>,
+    /// Where recent data is.
+    pub shards: Shards,
     /// Takes writes.
-    pub distributor: Arc<Distributor>,
+    pub distributor: Option<Arc<Distributor>>,
     /// Answers.
-    pub querier: Querier,
+    pub querier: Option<Querier>,
     /// Merges.
     pub compactor: Arc<Compactor>,
     /// Collects.
@@ -47,8 +47,9 @@ impl Overview {
     /// What the page shows.
     pub async fn json(&self, ready: &Readiness, multi_tenancy: bool) -> Result<Value> {
         let mut names: Vec<TenantId> = self.manifests.tenants().await.context("list tenants")?;
-        for shard in 0..self.ingester.shard_count() {
-            names.extend(self.ingester.tenants(ShardId(shard)).await?);
+        let shards = self.shards.client();
+        for shard in 0..shards.shard_count() {
+            names.extend(shards.tenants(ShardId(shard)).await?);
         }
         names.sort();
         names.dedup();
@@ -60,7 +61,7 @@ impl Overview {
                 Err(e) => json!({"tenant": tenant.as_str(), "error": format!("{e:#}")}),
             });
         }
-        let obstacles = obstacles(ready, &self.ingester);
+        let obstacles = obstacles(ready, &self.shards);
         Ok(json!({
             "version": cli::version(),
             "ready": obstacles.is_empty(),
@@ -74,9 +75,10 @@ impl Overview {
     async fn tenant(&self, tenant: &TenantId) -> Result<Value> {
         let manifest = self.manifests.load(tenant).await?;
         let (mut series, mut samples) = (0, 0);
-        for shard in 0..self.ingester.shard_count() {
+        let shards = self.shards.client();
+        for shard in 0..shards.shard_count() {
             let after = manifest.covered.get(&shard).copied().unwrap_or(0);
-            let stats = self.ingester.stats(ShardId(shard), tenant.clone(), after).await?;
+            let stats = shards.stats(ShardId(shard), tenant.clone(), after).await?;
             series += stats.series;
             samples += stats.samples;
         }
@@ -100,9 +102,13 @@ impl Overview {
         let mut out = String::new();
         build_info(&mut out);
         process_metrics(&mut out, self.started_s);
-        self.distributor.metrics().render(&mut out);
-        self.ingester.render_metrics(&mut out);
-        self.querier.metrics().render(&mut out);
+        if let Some(distributor) = &self.distributor {
+            distributor.metrics().render(&mut out);
+        }
+        self.shards.render_metrics(&mut out);
+        if let Some(querier) = &self.querier {
+            querier.metrics().render(&mut out);
+        }
         self.compactor.metrics().render(&mut out);
         if let Some(agent) = &self.agent {
             agent.render_metrics(&mut out);

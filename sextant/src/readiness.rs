@@ -3,7 +3,8 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use parking_lot::Mutex;
-use sextant_ingester::Ingester;
+
+use crate::shards::Shards;
 
 /// A shared list of things that are not there yet.
 #[derive(Clone, Default)]
@@ -27,10 +28,7 @@ impl Readiness {
 }
 
 /// Everything that keeps the process from being ready, as a person reads it; empty when ready.
-pub fn obstacles(ready: &Readiness, ingester: &Ingester) -> Vec<String> {
+pub fn obstacles(ready: &Readiness, shards: &Shards) -> Vec<String> {
     let waiting = ready.missing().into_iter().map(|thing| format!("waiting for: {thing}"));
-    let refusing = ingester.refusing().into_iter();
-    waiting
-        .chain(refusing.map(|(shard, why)| format!("shard {} does not take writes: {why}", shard.0)))
-        .collect()
+    waiting.chain(shards.obstacles()).collect()
 }

@@ -5,7 +5,7 @@ use std::{io::BufRead, net::IpAddr, sync::Arc};
 use anyhow::{Context, Result, bail};
 use sextant_security::{Authenticator, Part, SecurityMetrics, ServerTls, TlsFiles, Watcher, hash_password};
 
-use crate::{config::Config, listeners::Bound};
+use crate::{cluster::ClusterTls, config::Config, listeners::Bound};
 
 /// A longer password is not looked at when a client sends it.
 const PASSWORD_BYTES_MAX: usize = 1024;
@@ -18,6 +18,8 @@ pub struct Security {
     pub authenticator: Authenticator,
     /// What is counted.
     pub metrics: Arc<SecurityMetrics>,
+    /// TLS between roles.
+    pub cluster: ClusterTls,
     /// Reads files again; `None` where there are none.
     pub watcher: Option<Watcher>,
 }
@@ -33,12 +35,24 @@ impl Security {
             Some(path) => Authenticator::open(path.into(), metrics.clone()).context("auth.file")?,
             None => Authenticator::open_to_all(),
         };
-        let parts: Vec<_> = tls.iter().map(ServerTls::reload).chain(authenticator.reload()).collect();
+        let cluster = ClusterTls::open(config, &metrics)?;
+        let servers = tls.iter().chain(&cluster.server).map(ServerTls::reload);
+        let clients = cluster.client.iter().map(|c| c.reload());
+        let parts: Vec<_> = servers.chain(clients).chain(authenticator.reload()).collect();
         let watcher = (!parts.is_empty()).then(|| {
             let every = Watcher::new(config.duration("security.reload_interval"));
             parts.into_iter().fold(every, Watcher::with)
         });
-        Ok(Self { tls, authenticator, metrics, watcher })
+        Ok(Self { tls, authenticator, metrics, cluster, watcher })
+    }
+
+    /// The same of the listener for other roles, which knows no credentials but certificates.
+    pub fn warn_of_cluster(&self, bound: Option<&Bound>) {
+        if let Some(bound) = bound.filter(|b| self.cluster.server.is_none() && !b.address.ip().is_loopback())
+        {
+            let address = bound.address;
+            tracing::warn!(%address, "whoever reaches cluster.listen may read and write everything: it has no TLS (cluster_tls)");
+        }
     }
 
     /// Tells the operator of a listener that others than this machine can reach, and that does not protect what it serves.

@@ -1,4 +1,4 @@
-//! All roles in one process: put together in the order of the data path, run, and stopped in reverse.
+//! A process: its roles put together in the order of the data path, run, and stopped in reverse.
 //!
 //! A stop has three steps, each within the configured time: no new connections, requests in flight are answered, roles end.
 //! What was acknowledged is on disk whether or not the steps complete.
@@ -28,18 +28,21 @@ use tokio::{sync::watch, task::JoinSet};
 use crate::{
     admin::Admin,
     cli,
+    cluster::Cluster,
     config::Config,
     http::{self, Surface},
     listeners::{self, Bound},
     otlp::Otlp,
     overview::Overview,
     readiness::Readiness,
+    role::Role,
     security::Security,
+    shards::Shards,
     targets::AgentTargets,
 };
 
 /// Runs the process until it is told to stop.
-pub fn run_blocking(config: Config) -> Result<()> {
+pub fn run_blocking(role: Role, config: Config) -> Result<()> {
     // Statements are parsed by recursion where they arrive.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -47,7 +50,7 @@ pub fn run_blocking(config: Config) -> Result<()> {
         .thread_stack_size(8 << 20)
         .build()?;
     let timeout = config.duration("shutdown_timeout");
-    let result = runtime.block_on(run(config));
+    let result = runtime.block_on(run(role, config));
     runtime.shutdown_timeout(timeout.min(Duration::from_secs(5)));
     result
 }
@@ -58,65 +61,97 @@ struct Listeners {
     otlp_grpc: Option<Bound>,
     otlp_http: Option<Bound>,
     postgres: Option<Bound>,
+    cluster: Option<Bound>,
 }
 
 impl Listeners {
-    async fn bind(config: &Config) -> Result<Self> {
+    /// Opens those that the role uses.
+    async fn bind(role: Role, config: &Config) -> Result<Self> {
+        let bind = async |uses: bool, key, name| {
+            if uses { listeners::bind(config, key, name).await } else { Ok(None) }
+        };
         Ok(Self {
-            http: listeners::bind(config, "http.listen", "HTTP").await?,
-            grpc: listeners::bind(config, "grpc.listen", "gRPC (Flight SQL)").await?,
-            otlp_grpc: listeners::bind(config, "otlp.grpc.listen", "OTLP over gRPC").await?,
-            otlp_http: listeners::bind(config, "otlp.http.listen", "OTLP over HTTP").await?,
-            postgres: listeners::bind(config, "postgres.listen", "PostgreSQL").await?,
+            http: bind(true, "http.listen", "HTTP").await?,
+            grpc: bind(role.queries(), "grpc.listen", "gRPC (Flight SQL)").await?,
+            otlp_grpc: bind(role.distributes(), "otlp.grpc.listen", "OTLP over gRPC").await?,
+            otlp_http: bind(role.distributes(), "otlp.http.listen", "OTLP over HTTP").await?,
+            postgres: bind(role.queries(), "postgres.listen", "PostgreSQL").await?,
+            cluster: bind(role == Role::Ingester, "cluster.listen", "other roles").await?,
         })
     }
 
-    fn bound(&self) -> impl Iterator<Item = &Bound> {
+    fn for_clients(&self) -> impl Iterator<Item = &Bound> {
         [&self.http, &self.grpc, &self.otlp_grpc, &self.otlp_http, &self.postgres].into_iter().flatten()
     }
 
     fn all(&self) -> Vec<(String, String)> {
-        self.bound().map(|b| (b.name.to_owned(), b.address.to_string())).collect()
+        let bound = self.for_clients().chain(&self.cluster);
+        bound.map(|b| (b.name.to_owned(), b.address.to_string())).collect()
     }
 }
 
-async fn run(config: Config) -> Result<()> {
+async fn run(role: Role, config: Config) -> Result<()> {
     let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64());
     let data_dir = PathBuf::from(config.text("data_dir"));
     std::fs::create_dir_all(&data_dir).with_context(|| format!("data_dir {}", data_dir.display()))?;
     // First: a wrong certificate or file of credentials must not leave a port open for a moment.
     let security = Security::open(&config)?;
-    let listeners = Listeners::bind(&config).await?;
-    listeners.bound().for_each(|b| security.warn_of(b));
+    let mut listeners = Listeners::bind(role, &config).await?;
+    listeners.for_clients().for_each(|b| security.warn_of(b));
+    security.warn_of_cluster(listeners.cluster.as_ref());
     let (limits, limits_task) = limits(&config)?;
 
     let store_metrics = Arc::new(StoreMetrics::default());
-    let store = open_store(&store_url(&config, &data_dir)?, &store_options(&config, store_metrics.clone()))?;
+    let url = store_url(role, &config, &data_dir)?;
+    let store = open_store(&url, &store_options(&config, store_metrics.clone()))?;
     let manifests =
         Arc::new(Manifests::new(store.clone(), sextant_storage::METRICS, ManifestOptions::default()));
 
     let ready = Readiness::waiting_for(&["log replay"]);
-    let ingester = Ingester::open(ingester_config(&config, &data_dir)?, manifests.clone())
-        .await
-        .with_context(|| format!("open {}", data_dir.display()))?;
+    let http = listeners.http.as_ref().map(|b| b.address);
+    let shards = match (role, &listeners.cluster) {
+        (Role::All, _) => Shards::Here(
+            Ingester::open(ingester_config(&config, &data_dir)?, manifests.clone())
+                .await
+                .with_context(|| format!("open {}", data_dir.display()))?,
+        ),
+        (Role::Ingester, Some(bound)) => {
+            let settings = ingester_config(&config, &data_dir)?;
+            let tls = &security.cluster;
+            let manifests = manifests.clone();
+            Shards::Cluster(
+                Cluster::open_ingester(&config, &data_dir, settings, manifests, bound, http, tls).await?,
+            )
+        }
+        (Role::Ingester, None) => bail!("cluster.listen is off: an ingester has to be reached"),
+        _ => Shards::Cluster(Cluster::open(&config, role, http, &security.cluster)?),
+    };
     ready.done("log replay");
 
-    let shards: Arc<dyn sextant_proto::ShardClient> = ingester.clone();
-    let distributor =
-        Arc::new(Distributor::new(DistributorConfig::default(), limits.clone(), shards.clone()));
-    let cache = BlockCache::new(config.bytes("querier.cache_bytes") as usize);
-    let source = DataSource { store: store.clone(), manifests: manifests.clone(), shards, cache };
-    let querier = Querier::new(source, limits.clone(), querier_config(&config))?;
+    let distributor = role
+        .distributes()
+        .then(|| Arc::new(Distributor::new(DistributorConfig::default(), limits.clone(), shards.client())));
+    let querier = if role.queries() {
+        let cache = BlockCache::new(config.bytes("querier.cache_bytes") as usize);
+        let source =
+            DataSource { store: store.clone(), manifests: manifests.clone(), shards: shards.client(), cache };
+        Some(Querier::new(source, limits.clone(), querier_config(&config))?)
+    } else {
+        None
+    };
     let compactor_config = CompactorConfig {
         interval: config.duration("compactor.interval"),
         delete_delay: config.duration("compactor.delete_delay"),
     };
     let compactor = Arc::new(Compactor::new(compactor_config, limits, store, manifests.clone()));
-    let agent = agent(&config, distributor.clone()).await?;
+    let agent = match (&distributor, role) {
+        (Some(distributor), Role::All) => agent(&config, distributor.clone()).await?,
+        _ => None,
+    };
 
     let admin = Admin {
         enabled: config.flag("http.admin_api"),
-        ingester: ingester.clone(),
+        shards: shards.client(),
         manifests: manifests.clone(),
         compactor: compactor.clone(),
     };
@@ -124,7 +159,7 @@ async fn run(config: Config) -> Result<()> {
         listeners: listeners.all(),
         manifests,
         store_metrics,
-        ingester: ingester.clone(),
+        shards: shards.clone(),
         distributor: distributor.clone(),
         querier: querier.clone(),
         compactor: compactor.clone(),
@@ -132,11 +167,12 @@ async fn run(config: Config) -> Result<()> {
         security: security.metrics.clone(),
         started_s: started,
     });
+    let options = Arc::new(otlp_options(&config));
     let surface = Surface {
-        otlp: Otlp { distributor: distributor.clone(), options: Arc::new(otlp_options(&config)) },
+        otlp: distributor.clone().map(|distributor| Otlp { distributor, options }),
         distributor,
         admin,
-        ingester: ingester.clone(),
+        shards: shards.clone(),
         querier,
         overview,
         ready,
@@ -146,10 +182,20 @@ async fn run(config: Config) -> Result<()> {
         cors: CorsOrigin::new(config.text("http.cors_origin"))
             .map_err(|e| anyhow::anyhow!("http.cors_origin: {e}"))?,
     };
-    banner(&listeners, &security);
+    banner(role, &listeners, &security);
 
     let (stop, stopped) = watch::channel(false);
     let mut tasks = JoinSet::new();
+    if let Some(cluster) = shards.cluster() {
+        if let Some(bound) = listeners.cluster.take() {
+            tasks.spawn(cluster.clone().serve(bound, security.cluster.server.clone(), stopped.clone()));
+        }
+        let run = cluster.clone().run(stopped.clone());
+        tasks.spawn(async move {
+            run.await;
+            Ok(())
+        });
+    }
     serve(&mut tasks, listeners, surface, &security, &stopped)?;
     if let Some(watcher) = security.watcher {
         let stop = stopped.clone();
@@ -158,11 +204,13 @@ async fn run(config: Config) -> Result<()> {
             Ok(())
         });
     }
-    let compactor_stop = stopped.clone();
-    tasks.spawn(async move {
-        compactor.run(compactor_stop).await;
-        Ok(())
-    });
+    if role.compacts() {
+        let compactor_stop = stopped.clone();
+        tasks.spawn(async move {
+            compactor.run(compactor_stop).await;
+            Ok(())
+        });
+    }
     if let Some(agent) = agent {
         let stop = stopped.clone();
         tasks.spawn(async move {
@@ -180,6 +228,9 @@ async fn run(config: Config) -> Result<()> {
 
     let signal = wait_for_signal(&mut tasks).await;
     tracing::info!("stopping");
+    if let Some(cluster) = shards.cluster() {
+        cluster.hand_over().await;
+    }
     let _ = stop.send(true);
     let timeout = config.duration("shutdown_timeout");
     let drained = tokio::time::timeout(timeout, async { while tasks.join_next().await.is_some() {} }).await;
@@ -189,7 +240,13 @@ async fn run(config: Config) -> Result<()> {
             "some requests were still running and are cut off; what was acknowledged is on disk"
         );
     }
-    if tokio::time::timeout(timeout, ingester.shutdown()).await.is_err() {
+    let end = async {
+        match &shards {
+            Shards::Here(ingester) => ingester.shutdown().await,
+            Shards::Cluster(cluster) => cluster.shutdown().await,
+        }
+    };
+    if tokio::time::timeout(timeout, end).await.is_err() {
         tracing::warn!("the ingester did not stop in time; its log is replayed at the next start");
     }
     tracing::info!("stopped");
@@ -220,12 +277,12 @@ async fn wait_for_signal(tasks: &mut JoinSet<Result<()>>) -> Result<()> {
     }
 }
 
-fn banner(listeners: &Listeners, security: &Security) {
-    println!("Sextant {}", cli::version());
+fn banner(role: Role, listeners: &Listeners, security: &Security) {
+    println!("Sextant {} ({})", cli::version(), role.name());
     for (name, address) in listeners.all() {
         println!("  {name:<20} {address}");
     }
-    if let Some(http) = &listeners.http {
+    if let Some(http) = listeners.http.as_ref().filter(|_| role.queries()) {
         let scheme = if security.tls.is_some() { "https" } else { "http" };
         let url = format!("{scheme}://{}", http.address);
         println!("Try:");
@@ -262,10 +319,10 @@ fn serve(
             axum::serve(listener, router).with_graceful_shutdown(until(stopped)).await.context(name)
         });
     }
-    if let Some(bound) = listeners.grpc {
+    if let (Some(bound), Some(querier)) = (listeners.grpc, &surface.querier) {
         let resolver = Arc::new(move |header: Option<&str>| http::resolve_tenants(header, multi_tenancy));
-        let flight = sextant_querier::flight::flight_service(surface.querier.clone(), resolver)
-            .map_err(anyhow::Error::msg)?;
+        let flight =
+            sextant_querier::flight::flight_service(querier.clone(), resolver).map_err(anyhow::Error::msg)?;
         let (name, stopped, mut server) = (bound.name, stopped.clone(), grpc());
         let incoming = listener(bound, Protocol::Grpc).incoming();
         tasks.spawn(async move {
@@ -276,9 +333,9 @@ fn serve(
                 .context(name)
         });
     }
-    if let Some(bound) = listeners.postgres {
+    if let (Some(bound), Some(querier)) = (listeners.postgres, &surface.querier) {
         let resolver = Arc::new(move |tenant: Option<&str>| http::resolve_tenants(tenant, multi_tenancy));
-        let (querier, stopped) = (surface.querier.clone(), stopped.clone());
+        let (querier, stopped) = (querier.clone(), stopped.clone());
         let gate = sextant_querier::postgres::Gate {
             tls: security.tls.clone(),
             authenticator: security.authenticator.clone(),
@@ -289,8 +346,8 @@ fn serve(
                 .context(bound.name)
         });
     }
-    if let Some(bound) = listeners.otlp_grpc {
-        let service = crate::otlp::grpc_service(&surface.otlp, multi_tenancy);
+    if let (Some(bound), Some(otlp)) = (listeners.otlp_grpc, &surface.otlp) {
+        let service = crate::otlp::grpc_service(otlp, multi_tenancy);
         let (name, stopped, mut server) = (bound.name, stopped.clone(), grpc());
         let incoming = listener(bound, Protocol::Grpc).incoming();
         tasks.spawn(async move {
@@ -304,9 +361,12 @@ fn serve(
     Ok(())
 }
 
-fn store_url(config: &Config, data_dir: &std::path::Path) -> Result<String> {
+fn store_url(role: Role, config: &Config, data_dir: &std::path::Path) -> Result<String> {
     if let Some(url) = config.optional("object_store") {
         return Ok(url.to_owned());
+    }
+    if role != Role::All {
+        bail!("object_store is needed: the roles of a cluster share one");
     }
     let dir = data_dir.join("objects");
     std::fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;

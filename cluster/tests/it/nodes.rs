@@ -104,7 +104,7 @@ async fn a_drained_node_gives_its_shards_to_a_new_one() {
     found.extend(outside.read(1, 0).await);
     found.sort_unstable();
     assert_eq!(found, (0..t).collect::<Vec<_>>());
-    let metadata = |n: &Node| n.node.metadata_status();
+    let metadata = |n: &Node| n.node.metadata_metrics();
     eventually("the metadata is on the new node and not on the old one", || {
         let voters = nodes[1..].iter().find_map(|n| {
             let m = metadata(n)?;

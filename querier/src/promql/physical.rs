@@ -110,7 +110,9 @@ impl PromExec {
             Split::Leaf if self.kind == ValueKind::Series => {
                 leaf(node, state, partition, self.properties.partitioning.partition_count())?
             }
-            Split::Leaf => stream::once(async move { apply(&node, &state, Vec::new(), Held::default()) }).boxed(),
+            Split::Leaf => {
+                stream::once(async move { apply(&node, &state, Vec::new(), Held::default()) }).boxed()
+            }
             Split::PerSeries => {
                 let input = self.input_partition(0, partition, context)?;
                 let others =
@@ -126,7 +128,8 @@ impl PromExec {
                     (0..self.children.len()).map(|i| self.input(i, context)).collect::<Result<Vec<_>>>()?;
                 stream::once(async move {
                     let values = futures::future::try_join_all(inputs.into_iter().map(Input::gather)).await?;
-                    let released = node.children.iter().zip(&values).map(|(n, v)| Held::by(n, &state, v)).sum();
+                    let released =
+                        node.children.iter().zip(&values).map(|(n, v)| Held::by(n, &state, v)).sum();
                     apply(&node, &state, values, released)
                 })
                 .boxed()
