@@ -5,6 +5,7 @@ mod api_read;
 mod binary;
 mod cancel;
 mod clients;
+mod cluster;
 mod compliance;
 mod conformance;
 mod crash;

@@ -1,0 +1,246 @@
+//! A cluster of processes: written to, killed piece by piece, drained, and asked.
+
+use std::{
+    net::TcpListener,
+    path::Path,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+use crate::{
+    binary::{Sextant, binary},
+    ledger::{Ledger, Written, eventually},
+};
+
+struct Process {
+    name: String,
+    role: &'static str,
+    http: u16,
+    args: Vec<String>,
+    running: Option<Sextant>,
+}
+
+/// Processes in folders below one, on ports that were free when they were chosen.
+struct Cluster {
+    folder: tempfile::TempDir,
+    common: Vec<String>,
+    processes: Vec<Process>,
+}
+
+fn free_ports(n: usize) -> Vec<u16> {
+    let bound: Vec<_> = (0..n).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    bound.iter().map(|b| b.local_addr().unwrap().port()).collect()
+}
+
+impl Cluster {
+    /// Chooses ports and makes folders; nothing runs yet.
+    fn new(ingesters: usize, extra: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let objects = folder.path().join("objects");
+        std::fs::create_dir_all(&objects).unwrap();
+        let ports = free_ports(ingesters);
+        let peers: Vec<String> = ports.iter().take(3).map(|p| format!("127.0.0.1:{p}")).collect();
+        let mut common = vec![
+            format!("--object-store=file://{}", objects.display()),
+            format!("--cluster.peers={}", peers.join(",")),
+            "--ingester.shards=2".to_owned(),
+            "--ingester.log-segment-size=1MiB".to_owned(),
+            "--compactor.delete-delay=1s".to_owned(),
+        ];
+        common.extend(extra.iter().map(|e| (*e).to_owned()));
+        let mut cluster = Self { folder, common, processes: Vec::new() };
+        for (i, port) in ports.into_iter().enumerate() {
+            let args = vec![format!("--cluster.listen=127.0.0.1:{port}")];
+            cluster.add(&format!("ingester-{i}"), "ingester", args);
+        }
+        for i in 0..2 {
+            let off = ["otlp.grpc", "otlp.http"].map(|l| format!("--{l}.listen=off"));
+            cluster.add(&format!("distributor-{i}"), "distributor", off.to_vec());
+            let off = ["grpc", "postgres"].map(|l| format!("--{l}.listen=off"));
+            cluster.add(&format!("querier-{i}"), "querier", off.to_vec());
+        }
+        cluster.add("compactor", "compactor", Vec::new());
+        cluster
+    }
+
+    fn add(&mut self, name: &str, role: &'static str, args: Vec<String>) {
+        let http = free_ports(1)[0];
+        self.processes.push(Process { name: name.to_owned(), role, http, args, running: None });
+    }
+
+    fn start(&mut self, name: &str) {
+        let (root, common) = (self.folder.path().to_owned(), self.common.clone());
+        let process = self.process(name);
+        process.running = Some(spawn(&root, &common, process));
+    }
+
+    /// Starts everything but the processes named, and waits until it is ready.
+    fn start_all_but(&mut self, left_out: &[&str]) {
+        let names: Vec<_> = self.processes.iter().map(|p| p.name.clone()).collect();
+        let names: Vec<_> = names.iter().filter(|n| !left_out.contains(&n.as_str())).collect();
+        names.iter().for_each(|n| self.start(n));
+        names.iter().for_each(|n| self.wait_ready(n));
+    }
+
+    fn wait_ready(&self, name: &str) {
+        let process = self.get(name);
+        eventually(&format!("{name} is ready"), || {
+            let client = &process.client;
+            let answer = client.get(format!("{}/ready", process.url)).timeout(Duration::from_secs(2)).send();
+            match answer {
+                Ok(r) if r.status() == 200 => Ok(()),
+                Ok(r) => Err(r.text().unwrap_or_default()),
+                Err(e) => Err(e.to_string()),
+            }
+        });
+    }
+
+    fn process(&mut self, name: &str) -> &mut Process {
+        self.processes.iter_mut().find(|p| p.name == name).unwrap()
+    }
+
+    fn get(&self, name: &str) -> &Sextant {
+        self.processes.iter().find(|p| p.name == name).unwrap().running.as_ref().unwrap()
+    }
+
+    /// Ends a process at once, as `kill -9` does.
+    fn kill(&mut self, name: &str) {
+        self.process(name).running = None;
+    }
+
+    fn command(&self, args: &[&str]) -> (bool, String) {
+        let url = &self.get("querier-0").url;
+        let output = Command::new(binary()).args(args).args(["--url", url]).output().unwrap();
+        let text =
+            String::from_utf8_lossy(if output.status.success() { &output.stdout } else { &output.stderr });
+        (output.status.success(), text.into_owned())
+    }
+
+    fn status(&self) -> Value {
+        let (done, text) = self.command(&["status", "--json"]);
+        assert!(done, "{text}");
+        serde_json::from_str(&text).unwrap()
+    }
+
+    /// The name of the ingester that leads a shard.
+    fn leader(&self, shard: usize) -> Option<String> {
+        let status = self.status();
+        let leader = status["shards"][shard]["leader"].as_u64()?;
+        let members = status["members"].as_array()?;
+        Some(members.iter().find(|m| m["node"] == leader)?["name"].as_str()?.to_owned())
+    }
+
+    fn write(&self, ledger: &mut Ledger, count: usize) -> usize {
+        let mut refused = 0;
+        for n in 0..count {
+            match ledger.write(self.get(&format!("distributor-{}", n % 2))) {
+                Written::Acknowledged => {}
+                Written::Refused(..) => refused += 1,
+                Written::Gone => panic!("a distributor is gone"),
+            }
+        }
+        refused
+    }
+}
+
+fn spawn(root: &Path, common: &[String], process: &Process) -> Sextant {
+    let folder = root.join(&process.name);
+    std::fs::create_dir_all(&folder).unwrap();
+    let log = std::fs::OpenOptions::new().create(true).append(true).open(folder.join("log.txt")).unwrap();
+    let child = Command::new(binary())
+        .arg(process.role)
+        .arg("--data-dir")
+        .arg(folder.join("data"))
+        .arg(format!("--http.listen=127.0.0.1:{}", process.http))
+        .arg(format!("--cluster.node-name={}", process.name))
+        .args(common)
+        .args(&process.args)
+        .env("SEXTANT_LOG_LEVEL", "warn,openraft=error")
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
+        .spawn()
+        .unwrap();
+    let client = reqwest::blocking::Client::builder().timeout(Duration::from_secs(60)).build().unwrap();
+    Sextant {
+        child,
+        url: format!("http://127.0.0.1:{}", process.http),
+        grpc: String::new(),
+        otlp_grpc: String::new(),
+        otlp_http: String::new(),
+        postgres: String::new(),
+        client,
+    }
+}
+
+#[test]
+fn ingesters_die_one_after_the_other_and_nothing_is_lost_or_doubled() {
+    let mut cluster = Cluster::new(3, &["--ingester.flush-age=2s"]);
+    cluster.start_all_but(&[]);
+    let mut ledger = Ledger::new(None, "cluster_total", 5);
+    assert_eq!(cluster.write(&mut ledger, 20), 0, "nothing is refused while nothing happens");
+    for round in 0..3 {
+        let victim =
+            eventually("shard 0 has a leader", || cluster.leader(round % 2).ok_or("none".to_owned()));
+        cluster.kill(&victim);
+        // An election takes up to two seconds, a distributor tries for ten.
+        let refused = cluster.write(&mut ledger, 30);
+        assert_eq!(refused, 0, "round {round}: a distributor waits for the next leader");
+        for querier in ["querier-0", "querier-1"] {
+            ledger.check(cluster.get(querier), &format!("round {round}, {querier}, {victim} is down"));
+        }
+        cluster.start(&victim);
+        cluster.write(&mut ledger, 10);
+        cluster.wait_ready(&victim);
+    }
+    let (status, body) = crate::ledger::flush(cluster.get("querier-0"), None);
+    assert_eq!(status, 204, "{body}");
+    ledger.check_stored(cluster.get("querier-1"), "at the end");
+    let text = cluster.get("ingester-0").get("/metrics").1;
+    assert!(text.contains("sextant_group_has_leader{group=\"0\"} 1"), "{text}");
+    assert!(text.contains("sextant_node_obstacles{reason=\"no_leader\"} 0"), "{text}");
+}
+
+#[test]
+fn an_ingester_is_drained_and_another_takes_its_place() {
+    let mut cluster = Cluster::new(4, &["--log.level=warn"]);
+    cluster.start_all_but(&["ingester-3"]);
+    let mut ledger = Ledger::new(None, "moved_total", 3);
+    cluster.write(&mut ledger, 20);
+    cluster.start("ingester-3");
+    cluster.wait_ready("ingester-3");
+    let (done, text) = cluster.command(&["ingester", "drain", "nobody"]);
+    assert!(!done && text.contains("no ingester is called"), "{text}");
+    let (done, text) = cluster.command(&["ingester", "drain", "ingester-0"]);
+    assert!(done, "{text}");
+    let until = Instant::now() + Duration::from_secs(60);
+    loop {
+        assert_eq!(cluster.write(&mut ledger, 5), 0);
+        let status = cluster.status();
+        let members = status["members"].as_array().unwrap();
+        if members.iter().all(|m| m["name"] != "ingester-0") {
+            assert_eq!(members.len(), 3);
+            break;
+        }
+        assert!(Instant::now() < until, "{status}");
+    }
+    ledger.check(cluster.get("querier-0"), "after the drain");
+    cluster.kill("ingester-0");
+    assert_eq!(cluster.write(&mut ledger, 5), 0);
+    let (_, text) = cluster.command(&["status"]);
+    assert!(text.contains("ingester-3") && !text.contains("ingester-0"), "{text}");
+    // A whole stop and a start: everything comes back from the logs.
+    for i in 1..4 {
+        cluster.kill(&format!("ingester-{i}"));
+    }
+    for i in 1..4 {
+        cluster.start(&format!("ingester-{i}"));
+    }
+    for i in 1..4 {
+        cluster.wait_ready(&format!("ingester-{i}"));
+    }
+    assert_eq!(cluster.write(&mut ledger, 5), 0);
+    ledger.check(cluster.get("querier-1"), "after a stop of all ingesters");
+}
