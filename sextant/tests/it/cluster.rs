@@ -244,3 +244,95 @@ fn an_ingester_is_drained_and_another_takes_its_place() {
     assert_eq!(cluster.write(&mut ledger, 5), 0);
     ledger.check(cluster.get("querier-1"), "after a stop of all ingesters");
 }
+
+/// Asks one of two processes, the other where it is not there; the last error where neither is for long.
+fn ask_either(
+    urls: &[String],
+    ask: impl Fn(&str) -> reqwest::Result<(u16, String)>,
+) -> Result<String, String> {
+    let mut error = String::new();
+    for attempt in 0..40 {
+        match ask(&urls[attempt % urls.len()]) {
+            Ok((200..300, body)) => return Ok(body),
+            Ok((status, body)) => error = format!("{status}: {body}"),
+            Err(e) => error = e.to_string(),
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Err(error)
+}
+
+#[test]
+fn every_process_is_restarted_in_turn_and_no_client_sees_more_than_a_retry() {
+    use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::SeqCst};
+
+    let mut cluster = Cluster::new(3, &["--ingester.flush-age=3s"]);
+    cluster.start_all_but(&[]);
+    let urls = |names: [&str; 2]| names.map(|n| cluster.get(n).url.clone());
+    let (distributors, queriers) =
+        (urls(["distributor-0", "distributor-1"]), urls(["querier-0", "querier-1"]));
+    let (acknowledged, stop) = (AtomicI64::new(0), AtomicBool::new(false));
+    let client = || reqwest::blocking::Client::builder().timeout(Duration::from_secs(20)).build().unwrap();
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let client = client();
+            while !stop.load(SeqCst) {
+                let t = acknowledged.load(SeqCst) + 1;
+                let labels = vec![("__name__", "rolling".to_owned())];
+                let body = crate::binary::remote_write(&[(labels, vec![(t * 10, t as f64)])]);
+                let post = |url: &str| {
+                    let request = client.post(format!("{url}/api/v1/push")).body(body.clone());
+                    let answer = request.header("Content-Type", "application/x-protobuf").send()?;
+                    Ok((answer.status().as_u16(), answer.text()?))
+                };
+                ask_either(&distributors, post).map_err(|e| format!("write {t}: {e}"))?;
+                acknowledged.store(t, SeqCst);
+            }
+            Ok::<_, String>(())
+        });
+        let reader = scope.spawn(|| {
+            let client = client();
+            let mut asked = 0;
+            while !stop.load(SeqCst) {
+                let least = acknowledged.load(SeqCst);
+                let get = |url: &str| {
+                    let query = "query=sum_over_time(rolling[1d])/sum_over_time(rolling[1d])*count_over_time(rolling[1d])";
+                    let answer = client.get(format!("{url}/api/v1/query?{query}&time=80000")).send()?;
+                    Ok((answer.status().as_u16(), answer.text()?))
+                };
+                let body = ask_either(&queriers, get).map_err(|e| format!("query: {e}"))?;
+                let answer: Value = serde_json::from_str(&body).map_err(|e| e.to_string())?;
+                let found = answer["data"]["result"][0]["value"][1].as_str().unwrap_or("0").parse::<i64>();
+                let most = acknowledged.load(SeqCst) + 1;
+                let found = found.map_err(|e| e.to_string())?;
+                if !(least..=most).contains(&found) {
+                    return Err(format!("found {found} samples, {least} to {most} were written: {body}"));
+                }
+                asked += 1;
+            }
+            Ok(asked)
+        });
+        let names: Vec<_> = cluster.processes.iter().map(|p| p.name.clone()).collect();
+        let watch = || writer.is_finished() || reader.is_finished();
+        for name in names {
+            let process = cluster.process(&name).running.as_mut().unwrap();
+            let _ = Command::new("kill").arg(process.child.id().to_string()).status();
+            let until = Instant::now() + Duration::from_secs(40);
+            while process.child.try_wait().unwrap().is_none() {
+                assert!(Instant::now() < until, "{name} does not stop");
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            cluster.kill(&name);
+            cluster.start(&name);
+            cluster.wait_ready(&name);
+            if watch() {
+                break;
+            }
+        }
+        stop.store(true, SeqCst);
+        assert_eq!(writer.join().unwrap(), Ok(()));
+        let asked = reader.join().unwrap();
+        assert!(asked.as_ref().is_ok_and(|n| *n > 10), "{asked:?}");
+    });
+    assert!(acknowledged.into_inner() > 100);
+}
