@@ -8,10 +8,12 @@ use std::{
 };
 
 use serde_json::Value;
+use sextant_security::Role;
 
 use crate::{
     binary::{Sextant, binary},
     ledger::{Ledger, Written, eventually},
+    tls::Authority,
 };
 
 struct Process {
@@ -335,4 +337,48 @@ fn every_process_is_restarted_in_turn_and_no_client_sees_more_than_a_retry() {
         assert!(asked.as_ref().is_ok_and(|n| *n > 10), "{asked:?}");
     });
     assert!(acknowledged.into_inner() > 100);
+}
+
+#[test]
+fn roles_show_their_certificates() {
+    let mut cluster = Cluster::new(1, &["--cluster.replication=1"]);
+    let folder = cluster.folder.path().to_owned();
+    let authority = Authority::new(&folder, "ca");
+    let with = |name: &str| {
+        let file = |ending: &str| folder.join(format!("{name}.{ending}")).display().to_string();
+        vec![
+            format!("--cluster-tls.cert-file={}", file("crt")),
+            format!("--cluster-tls.key-file={}", file("key")),
+            format!("--cluster-tls.ca-file={}", folder.join("ca.pem").display()),
+        ]
+    };
+    for (name, role) in [
+        ("ingester-0", Role::Ingester),
+        ("distributor-0", Role::Distributor),
+        ("querier-0", Role::Querier),
+        // Certificates of the cluster, but of agents: they may ask who is there, and neither read nor write.
+        ("distributor-1", Role::Agent),
+        ("querier-1", Role::Agent),
+    ] {
+        authority.certify_as(&folder, name, Some(role));
+        let args = with(name);
+        cluster.process(name).args.extend(args);
+    }
+    // No certificate at all.
+    for name in ["ingester-0", "distributor-0", "querier-0", "distributor-1", "querier-1", "compactor"] {
+        cluster.start(name);
+    }
+    for name in ["ingester-0", "distributor-0", "querier-0", "distributor-1", "querier-1"] {
+        cluster.wait_ready(name);
+    }
+    let mut ledger = Ledger::new(None, "secret_total", 2);
+    assert!(matches!(ledger.write(cluster.get("distributor-0")), Written::Acknowledged));
+    ledger.check(cluster.get("querier-0"), "with certificates");
+    let mut foreign = Ledger::new(None, "foreign_total", 2);
+    let refused = foreign.write(cluster.get("distributor-1"));
+    assert!(matches!(&refused, Written::Refused(_, why) if why.contains("role")), "{refused:?}");
+    let (status, body) = cluster.get("querier-1").get("/api/v1/query?query=secret_total&time=1");
+    assert!(status >= 500 && !body.contains("\"value\""), "{status}: {body}");
+    let (status, body) = cluster.get("compactor").get("/ready");
+    assert!(status == 503 && body.contains("no ingester of the cluster answers"), "{status}: {body}");
 }

@@ -11,8 +11,8 @@ use opentelemetry_proto::tonic::collector::metrics::v1::{
     ExportMetricsServiceRequest, metrics_service_client::MetricsServiceClient,
 };
 use prost::Message;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
-use sextant_security::{ClientTls, ClientTlsFiles, Connector, Protocol, SecurityMetrics};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType};
+use sextant_security::{ClientTls, ClientTlsFiles, Connector, Protocol, Role, SecurityMetrics};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -28,11 +28,11 @@ use crate::{
 
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
 
-struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
     /// A new one; its certificate is `name.pem` in the folder.
-    fn new(folder: &Path, name: &str) -> Self {
+    pub fn new(folder: &Path, name: &str) -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         // A certificate of the same name as its authority would be taken for one that is its own.
         params.distinguished_name.push(DnType::CommonName, format!("authority {name}"));
@@ -44,8 +44,16 @@ impl Authority {
 
     /// Certificate and key for this host: `name.crt` and `name.key` in the folder, there at every instant.
     fn certify(&self, folder: &Path, name: &str) {
+        self.certify_as(folder, name, None);
+    }
+
+    /// The same of a process with this role.
+    pub fn certify_as(&self, folder: &Path, name: &str, role: Option<Role>) {
         let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec!["127.0.0.1".to_owned(), "localhost".to_owned()]).unwrap();
+        let mut params =
+            CertificateParams::new(vec!["127.0.0.1".to_owned(), "localhost".to_owned()]).unwrap();
+        let uri = role.map(|r| SanType::URI(r.uri().try_into().unwrap()));
+        params.subject_alt_names.extend(uri);
         let certificate = params.signed_by(&key, &self.0).unwrap().pem();
         for (ending, text) in [("crt", certificate), ("key", key.serialize_pem())] {
             let aside = folder.join("aside");
