@@ -39,6 +39,9 @@ pub enum RequestError {
         /// The tenant's limit.
         limit: u64,
     },
+    /// The process has not heard of the cluster's shards yet.
+    #[error("no ingester of the cluster is known yet; repeat the request")]
+    NoShards,
     /// The request is small and its content is not.
     #[error(
         "a request may hold at most {limit} series, samples, histograms and exemplars; send smaller requests"
@@ -95,6 +98,7 @@ impl RequestError {
                 ErrorClass::TooLarge
             }
             Self::Rate { .. } => ErrorClass::TooManyRequests,
+            Self::NoShards => ErrorClass::Unavailable,
         }
     }
 }

@@ -147,7 +147,7 @@ impl Distributor {
         limits: &TenantLimits,
         workspace: &mut Workspace,
     ) -> Result<(), RequestError> {
-        workspace.begin(self.shards());
+        workspace.begin(self.shards())?;
         workspace.size = decompress(body, limits.max_request_bytes, &mut workspace.raw)?;
         self.walk(tenant, version, state, limits, workspace)?;
         state.rate.lock().take(workspace.rows.item_count(), limits, self.now_ms())

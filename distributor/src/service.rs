@@ -174,9 +174,10 @@ impl WriteSink for Distributor {
         add(&self.metrics.requests, 1);
         let (state, limits) = (self.tenant(tenant), self.limits_of(tenant));
         let mut workspace = self.take_workspace();
-        workspace.begin(&self.shards);
-        take_apart(tenant, &request, &state, self.config.cached_series_max, &mut workspace);
-        let taken = state.rate.lock().take(workspace.rows.item_count(), &limits, self.now_ms());
+        let taken = workspace.begin(&self.shards).and_then(|()| {
+            take_apart(tenant, &request, &state, self.config.cached_series_max, &mut workspace);
+            state.rate.lock().take(workspace.rows.item_count(), &limits, self.now_ms())
+        });
         let result = match taken {
             Ok(()) => {
                 let id = request.write_id.unwrap_or_else(|| write_id(tenant, &request));

@@ -26,7 +26,7 @@ impl Stages {
     /// Walks what was decompressed; returns the samples found and how many series would be sent with labels.
     pub fn walk(&mut self, d: &Distributor, tenant: &TenantId) -> Result<(usize, usize), RequestError> {
         let (state, limits) = (d.tenant(tenant), d.limits_of(tenant));
-        self.workspace.begin(d.shards());
+        self.workspace.begin(d.shards())?;
         let version = if self.is_v2 { Version::V2 } else { Version::V1 };
         d.walk(tenant, version, &state, &limits, &mut self.workspace)?;
         Ok((self.workspace.rows.samples.len(), self.workspace.rows.needs_labels.len()))

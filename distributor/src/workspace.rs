@@ -5,6 +5,7 @@ use std::sync::Arc;
 use sextant_proto::{ShardClient, ShardId, TenantLimits, WriteBatchBuilder, WriteRequest};
 
 use crate::{
+    RequestError,
     canonical::{Pairs, canonicalise, pairs_of, show_pairs},
     remote_write::pairs_of_fields,
     rows::{LabelForm, NEEDS_LABELS, REFUSED, Rows, slice},
@@ -29,12 +30,14 @@ pub(crate) struct Workspace {
 
 impl Workspace {
     /// Empties the workspace for a new request.
-    pub(crate) fn begin(&mut self, shards: &Arc<dyn ShardClient>) {
+    pub(crate) fn begin(&mut self, shards: &Arc<dyn ShardClient>) -> Result<(), RequestError> {
         self.rows.clear();
         self.builders.iter_mut().for_each(WriteBatchBuilder::clear);
         self.refused = [0; 3];
         self.epochs.clear();
         self.epochs.extend((0..shards.shard_count()).map(|s| shards.epoch(ShardId(s))));
+        // Series cannot be spread over shards whose number is not known.
+        if self.epochs.is_empty() { Err(RequestError::NoShards) } else { Ok(()) }
     }
 
     /// Bytes of memory held.

@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
-    net::TcpStream,
+    net::{TcpStream, ToSocketAddrs},
     time::Duration,
 };
 
@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 /// One connection to a server.
 pub struct Client {
     address: String,
+    timeout: Duration,
     stream: Option<BufReader<TcpStream>>,
 }
 
@@ -23,17 +24,24 @@ pub struct Answer {
 }
 
 impl Client {
-    /// A client of `host:port`.
+    /// A client of `host:port` that waits long.
     pub fn new(address: &str) -> Self {
-        Self { address: address.to_owned(), stream: None }
+        Self::with_timeout(address, Duration::from_secs(300))
+    }
+
+    /// A client of `host:port` that waits so long for a connection, and for each piece of an answer.
+    pub fn with_timeout(address: &str, timeout: Duration) -> Self {
+        Self { address: address.to_owned(), timeout, stream: None }
     }
 
     fn stream(&mut self) -> Result<&mut BufReader<TcpStream>> {
         if self.stream.is_none() {
-            let stream =
-                TcpStream::connect(&self.address).with_context(|| format!("connect to {}", self.address))?;
+            let about = || format!("connect to {}", self.address);
+            let address = self.address.to_socket_addrs().with_context(about)?.next().with_context(about)?;
+            let stream = TcpStream::connect_timeout(&address, self.timeout).with_context(about)?;
             stream.set_nodelay(true)?;
-            stream.set_read_timeout(Some(Duration::from_secs(300)))?;
+            stream.set_read_timeout(Some(self.timeout))?;
+            stream.set_write_timeout(Some(self.timeout))?;
             self.stream = Some(BufReader::with_capacity(256 * 1024, stream));
         }
         self.stream.as_mut().context("no connection")
@@ -55,14 +63,28 @@ impl Client {
         result
     }
 
-    fn try_request(
+    /// Sends a request and closes the connection without waiting for the answer.
+    pub fn send_and_leave(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Result<()> {
+        let address = self.address.clone();
+        let result = self.write_request(&address, method, path, headers, body);
+        self.stream = None;
+        result
+    }
+
+    fn write_request(
         &mut self,
         address: &str,
         method: &str,
         path: &str,
         headers: &[(&str, &str)],
         body: &[u8],
-    ) -> Result<Answer> {
+    ) -> Result<()> {
         let mut head =
             format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nContent-Length: {}\r\n", body.len());
         for (name, value) in headers {
@@ -72,7 +94,19 @@ impl Client {
         let stream = self.stream()?;
         let socket = stream.get_mut();
         socket.write_all(head.as_bytes())?;
-        socket.write_all(body)?;
+        Ok(socket.write_all(body)?)
+    }
+
+    fn try_request(
+        &mut self,
+        address: &str,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Result<Answer> {
+        self.write_request(address, method, path, headers, body)?;
+        let stream = self.stream()?;
         let mut line = String::new();
         stream.read_line(&mut line)?;
         let status = line
@@ -127,4 +161,11 @@ impl Client {
         }
         Ok(Answer { status, body: answer })
     }
+}
+
+/// A value for a URL's query.
+pub fn percent_encoded(text: &str) -> String {
+    text.bytes()
+        .map(|b| if b.is_ascii_alphanumeric() { (b as char).to_string() } else { format!("%{b:02X}") })
+        .collect()
 }

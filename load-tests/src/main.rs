@@ -1,7 +1,9 @@
-//! Benchmarks that anyone can run: deterministic data, the same bytes to every server, one table per run.
+//! Benchmarks that anyone can run: deterministic data, the same bytes to every server, one table per run. And a checker of clusters:
+//! what was acknowledged is there exactly once, whatever is done to the processes.
 //!
 //! Nothing of the project imports this crate, and it imports nothing of the project: it sees servers as clients do.
 
+mod checker;
 mod client;
 mod metrics;
 mod process;
@@ -18,6 +20,8 @@ enum Command {
     Metrics(Box<metrics::RunArgs>),
     /// Fill a sextant's head without a flush and tell its memory per series.
     HeadMemory(metrics::head_memory::Args),
+    /// Write to and read from a cluster while faults are injected, and check that nothing acknowledged is lost or doubled.
+    Checker(Box<checker::Args>),
 }
 
 fn main() -> Result<()> {
@@ -25,5 +29,6 @@ fn main() -> Result<()> {
         Command::Generate(args) => metrics::generate(&args),
         Command::Metrics(args) => metrics::run(&args),
         Command::HeadMemory(args) => metrics::head_memory::run(&args),
+        Command::Checker(args) => checker::run(&args),
     }
 }

@@ -6,7 +6,7 @@ mod peers;
 mod queries;
 mod replay;
 mod report;
-mod wire;
+pub mod wire;
 
 use std::path::{Path, PathBuf};
 

@@ -7,11 +7,18 @@
 mod parts;
 mod scan;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::{StreamExt, TryStreamExt, stream};
+use parking_lot::Mutex;
 use sextant_model::{Labels, Matcher, SeriesBuf, SeriesSet, TenantId};
-use sextant_proto::{ExemplarSeries, MetadataEntry, SelectLimits, SelectRequest, ShardClient, ShardId};
+use sextant_proto::{
+    ExemplarSeries, MetadataEntry, SelectLimits, SelectRequest, ShardClient, ShardError, ShardId,
+};
 use sextant_storage::{
     BlockCache, BlockMeta, BlockReader, BlockSelect, Manifest, Manifests, ObjectStore, ReadStats,
     SelectHints, merge_series_sets,
@@ -27,6 +34,9 @@ pub const TENANT_LABEL: &str = "__tenant_id__";
 
 /// How many blocks are read at a time by one query.
 const BLOCKS_AT_ONCE: usize = 4;
+
+/// How long a shard may take where a partial answer is allowed.
+const PARTIAL_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Where data is: shared by all queries.
 #[derive(Clone)]
@@ -50,8 +60,40 @@ struct TenantView {
 pub struct Dataset {
     source: DataSource,
     tenants: Vec<TenantView>,
+    /// Where shards that do not answer are noted instead of failing the query.
+    missing: Option<Arc<MissingShards>>,
     /// What was read from blocks.
     pub stats: Arc<ReadStats>,
+}
+
+/// Shards without an answer, and why.
+#[derive(Debug, Default)]
+pub struct MissingShards(Mutex<BTreeMap<u32, String>>);
+
+impl MissingShards {
+    /// What a reader of the answer must know, one text per shard.
+    pub fn warnings(&self) -> Vec<String> {
+        let warning = |(shard, why): (&u32, &String)| {
+            format!("partial answer: recent data of shard {shard} is missing: {why}")
+        };
+        self.0.lock().iter().map(warning).collect()
+    }
+
+    /// An answer, or a note that there is none; errors that another attempt would not mend stay errors.
+    async fn tolerate<T>(
+        &self,
+        shard: u32,
+        asked: impl Future<Output = Result<T, ShardError>>,
+    ) -> Result<Option<T>, ShardError> {
+        let why = match tokio::time::timeout(PARTIAL_PATIENCE, asked).await {
+            Ok(Ok(answer)) => return Ok(Some(answer)),
+            Ok(Err(ShardError::Unavailable(why))) => why,
+            Ok(Err(e)) => return Err(e),
+            Err(_) => format!("no answer within {PARTIAL_PATIENCE:?}"),
+        };
+        self.0.lock().insert(shard, why);
+        Ok(None)
+    }
 }
 
 /// What to read.
@@ -70,11 +112,20 @@ pub struct Selection {
 impl Dataset {
     /// Takes one manifest version of each tenant.
     pub async fn open(source: &DataSource, tenants: &[TenantId]) -> Result<Self, QueryError> {
+        if source.shards.shard_count() == 0 {
+            let reason = "no ingester of the cluster is known yet";
+            return Err(ShardError::Unavailable(reason.to_owned()).into());
+        }
         let mut views = Vec::with_capacity(tenants.len());
         for tenant in tenants {
             views.push(TenantView { tenant: tenant.clone(), manifest: source.manifests.load(tenant).await? });
         }
-        Ok(Self { source: source.clone(), tenants: views, stats: Arc::default() })
+        Ok(Self { source: source.clone(), tenants: views, missing: None, stats: Arc::default() })
+    }
+
+    /// The same view; shards that do not answer are noted in `missing`, and their recent data is left out.
+    pub fn tolerating(self, missing: Arc<MissingShards>) -> Self {
+        Self { missing: Some(missing), ..self }
     }
 
     /// The samples of matching series, in order of labels, each timestamp once.
@@ -373,7 +424,7 @@ impl Dataset {
             Arc<dyn ShardClient>,
             ShardId,
             SelectRequest,
-        ) -> futures::future::BoxFuture<'static, Result<T, sextant_proto::ShardError>>,
+        ) -> futures::future::BoxFuture<'static, Result<T, ShardError>>,
     {
         let asked = (0..self.source.shards.shard_count()).map(|shard| {
             let request = SelectRequest {
@@ -384,9 +435,15 @@ impl Dataset {
                 after: covered(&view.manifest, shard),
                 limits,
             };
-            ask(self.source.shards.clone(), ShardId(shard), request)
+            let answer = ask(self.source.shards.clone(), ShardId(shard), request);
+            async move {
+                match &self.missing {
+                    Some(missing) => missing.tolerate(shard, answer).await,
+                    None => answer.await.map(Some),
+                }
+            }
         });
-        Ok(futures::future::try_join_all(asked).await?)
+        Ok(futures::future::try_join_all(asked).await?.into_iter().flatten().collect())
     }
 }
 

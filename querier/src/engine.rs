@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     config::QuerierConfig,
-    dataset::{DataSource, Dataset},
+    dataset::{DataSource, Dataset, MissingShards},
     error::QueryError,
     metrics::{Language, QuerierMetrics},
     promql::{PromSession, QueryState},
@@ -16,7 +16,7 @@ use crate::{
 use sextant_model::TenantId;
 use sextant_promql::{Expr, ValueType};
 use sextant_promql_eval::{CancelFlag, EvalContext, EvalParams, QueryKind, QueryResult, plan};
-use sextant_proto::{LimitsHandle, SelectLimits, TenantLimits};
+use sextant_proto::{LimitsHandle, SelectLimits, ShardError, TenantLimits};
 use sextant_storage::StorageError;
 
 /// Stack of a query thread: trees of statements are walked by recursion.
@@ -42,6 +42,8 @@ pub struct PromQuery {
     pub timeout: Option<Duration>,
     /// Look-back in milliseconds; the configured one where absent.
     pub lookback: Option<i64>,
+    /// Recent data of shards that do not answer may be missing; the answer's warnings then say so.
+    pub partial: bool,
 }
 
 /// An answer to a PromQL question.
@@ -209,10 +211,28 @@ impl Querier {
                         self.inner.source.manifests.refresh(tenant).await?;
                     }
                 }
+                // What one of the manifests in use does not cover may be in blocks and no longer with its shard.
+                Err(QueryError::Shard(ShardError::Unavailable(reason))) => {
+                    if !self.are_stale(tenants).await? {
+                        return Err(QueryError::Shard(ShardError::Unavailable(reason)));
+                    }
+                    tracing::info!(reason, "a query begins again with newer manifests");
+                }
                 done => return done,
             }
         }
         read().await
+    }
+
+    /// Takes the newest manifests; whether one of them is newer than that in use.
+    async fn are_stale(&self, tenants: &[TenantId]) -> Result<bool, QueryError> {
+        let manifests = &self.inner.source.manifests;
+        let mut stale = false;
+        for tenant in tenants {
+            let used = manifests.load(tenant).await?.version;
+            stale |= manifests.refresh(tenant).await?.version != used;
+        }
+        Ok(stale)
     }
 
     /// Answers a PromQL question.
@@ -257,9 +277,14 @@ impl Querier {
         cancel: CancelFlag,
         per_step: bool,
     ) -> Result<PromAnswer, QueryError> {
+        let missing = query.partial.then(Arc::<MissingShards>::default);
+        if missing.is_some() {
+            // So that a shard without an answer is one that is not there.
+            self.are_stale(tenants).await?;
+        }
         let read = || async {
             let begun = Instant::now();
-            let (plan, state) = self.plan(tenants, query, cancel.clone(), per_step).await?;
+            let (plan, state) = self.plan(tenants, query, cancel.clone(), per_step, missing.clone()).await?;
             let preparation = begun.elapsed();
             let result = self.inner.session.run(&plan, &state).await?;
             let context = &state.context;
@@ -277,12 +302,9 @@ impl Querier {
                 ..QueryStats::default()
             };
             let annotations = &context.annotations;
-            Ok(PromAnswer {
-                result,
-                warnings: annotations.warnings(&query.query),
-                infos: annotations.infos(&query.query),
-                stats,
-            })
+            let mut warnings = annotations.warnings(&query.query);
+            warnings.extend(missing.iter().flat_map(|m| m.warnings()));
+            Ok(PromAnswer { result, warnings, infos: annotations.infos(&query.query), stats })
         };
         self.repeated(tenants, read).await
     }
@@ -293,6 +315,7 @@ impl Querier {
         query: &PromQuery,
         cancel: CancelFlag,
         per_step: bool,
+        missing: Option<Arc<MissingShards>>,
     ) -> Result<(sextant_promql_eval::Plan, Arc<QueryState>), QueryError> {
         let expr: Expr = sextant_promql::parse_expr(&query.query)
             .map_err(|e| QueryError::BadRequest(format!("invalid parameter \"query\": {e}")))?;
@@ -328,7 +351,11 @@ impl Querier {
             ..EvalParams::instant(query.start)
         };
         let plan = plan(&expr, &params)?;
-        let dataset = self.dataset(tenants).await?;
+        let dataset = Dataset::open(&self.inner.source, tenants).await?;
+        let dataset = Arc::new(match missing {
+            Some(missing) => dataset.tolerating(missing),
+            None => dataset,
+        });
         let mut context = EvalContext::new(select_limits.samples_max).with_cancel(cancel);
         if per_step {
             context = context.with_step_counts(params.steps());
@@ -350,7 +377,7 @@ impl Querier {
         let cancel = CancelFlag::default();
         let _guard = CancelOnDrop(cancel.clone());
         let work = async move {
-            let (plan, state) = this.plan(&tenants, &query, cancel, false).await?;
+            let (plan, state) = this.plan(&tenants, &query, cancel, false, None).await?;
             let session = &this.inner.session;
             if run { session.explain(&plan, &state).await } else { Ok(session.describe(&plan, &state)) }
         };

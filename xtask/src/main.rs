@@ -1,5 +1,9 @@
-//! Chores: `cargo xtask tidy` checks what a person forgets and never writes; `cargo xtask docs` writes generated documents.
+//! Chores: `cargo xtask tidy` checks what a person forgets and never writes; `cargo xtask docs` writes generated documents;
+//! `cargo xtask cluster` runs a whole cluster on this machine.
 
+mod cluster;
+mod http;
+mod store_proxy;
 mod tidy;
 
 use std::{path::Path, process::Command};
@@ -14,6 +18,11 @@ enum Task {
     Tidy,
     /// Write docs/configuration.md from the table of keys and docs/metrics.md from what the roles render.
     Docs,
+    /// Start every role as its own process on this machine, keep them running, and end them with this one.
+    Cluster(Box<cluster::Args>),
+    /// The proxy in front of a cluster's object store, which misbehaves when told to.
+    #[command(hide = true)]
+    StoreProxy(store_proxy::Args),
 }
 
 fn main() -> Result<()> {
@@ -21,6 +30,8 @@ fn main() -> Result<()> {
     match Task::parse() {
         Task::Tidy => tidy::run(root),
         Task::Docs => docs(root),
+        Task::Cluster(args) => cluster::run(&args),
+        Task::StoreProxy(args) => store_proxy::run(&args),
     }
 }
 

@@ -9,7 +9,7 @@ use super::{
     generator::{Natives, Shape},
     peers::Peer,
 };
-use crate::client::Client;
+use crate::client::{Client, percent_encoded};
 
 /// One query's figures at one server.
 #[derive(Clone, Copy, Debug)]
@@ -151,11 +151,7 @@ fn ask(q: &Query, shape: &Shape, peer: &Peer, client: &mut Client, repeat: usize
 }
 
 fn path(q: &Query, peer: &Peer, end: i64) -> String {
-    let expr: String = q
-        .expr
-        .bytes()
-        .map(|b| if b.is_ascii_alphanumeric() { (b as char).to_string() } else { format!("%{b:02X}") })
-        .collect();
+    let expr = percent_encoded(q.expr);
     let prefix = &peer.api_prefix;
     let suffix = peer.query_suffix;
     match q.range {

@@ -114,7 +114,16 @@ fn question(ask: &Ask, kind: QueryKind, start: i64, end: i64, step: i64) -> Resu
             .map_err(|e| ApiError::bad_data(format!("error parsing lookback delta duration: {e}")))?,
     };
     let query = ask.params.get("query").unwrap_or("").to_owned();
-    Ok(PromQuery { query, kind, start, end, step, timeout, lookback })
+    let partial = match ask.params.get("partial_response") {
+        None | Some("" | "0" | "false") => false,
+        Some("1" | "true") => true,
+        Some(other) => {
+            let reason =
+                format!("invalid parameter \"partial_response\": {other:?} is neither true nor false");
+            return Err(ApiError::bad_data(reason));
+        }
+    };
+    Ok(PromQuery { query, kind, start, end, step, timeout, lookback, partial })
 }
 
 fn stats_shown(ask: &Ask) -> StatsShown {

@@ -66,7 +66,8 @@ impl TableFunctionImpl for PromqlFunction {
         if kind == QueryKind::Range && (step <= 0 || end < start) {
             return plan_err!("promql(): the step must be positive and the end not before the start");
         }
-        let query = PromQuery { query, kind, start, end, step, timeout: None, lookback: None };
+        let query =
+            PromQuery { query, kind, start, end, step, timeout: None, lookback: None, partial: false };
         Ok(self.table(Some(query)))
     }
 }

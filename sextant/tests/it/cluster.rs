@@ -382,3 +382,29 @@ fn roles_show_their_certificates() {
     let (status, body) = cluster.get("compactor").get("/ready");
     assert!(status == 503 && body.contains("no ingester of the cluster answers"), "{status}: {body}");
 }
+
+#[test]
+fn an_answer_is_whole_or_an_error_or_says_what_is_missing() {
+    let mut cluster = Cluster::new(3, &["--querier.timeout=8s"]);
+    cluster.start_all_but(&["querier-1", "distributor-1", "compactor"]);
+    let mut ledger = Ledger::new(None, "partly_total", 4);
+    for _ in 0..4 {
+        assert!(matches!(ledger.write(cluster.get("distributor-0")), Written::Acknowledged));
+    }
+    for name in ["ingester-0", "ingester-1"] {
+        cluster.kill(name);
+    }
+    let querier = cluster.get("querier-0");
+    let (status, body) = querier.get("/api/v1/query?query=count(partly_total)&time=4");
+    assert!(status >= 500 && body.contains("\"status\":\"error\""), "{status}: {body}");
+    let (status, body) = querier.get("/api/v1/query?query=count(partly_total)&time=4&partial_response=true");
+    assert_eq!(status, 200, "{body}");
+    let answer: Value = serde_json::from_str(&body).unwrap();
+    let warnings: Vec<_> =
+        answer["warnings"].as_array().unwrap().iter().map(|w| w.as_str().unwrap()).collect();
+    assert_eq!(warnings.len(), 2, "{body}");
+    assert!(warnings[0].starts_with("partial answer: recent data of shard 0 is missing: "), "{body}");
+    assert_eq!(querier.get("/api/v1/query?query=up&partial_response=perhaps").0, 400);
+    let (status, body) = cluster.get("ingester-2").get("/ready");
+    assert!(status == 503 && body.contains("has no leader"), "{status}: {body}");
+}

@@ -83,8 +83,16 @@ impl Target for Written<'_> {
             EvalTime::Instant(t) => (QueryKind::Instant, t, t, 0),
             EvalTime::Range(start, end, step) => (QueryKind::Range, start, end, step),
         };
-        let question =
-            PromQuery { query: query.text.to_owned(), kind, start, end, step, timeout: None, lookback: None };
+        let question = PromQuery {
+            query: query.text.to_owned(),
+            kind,
+            start,
+            end,
+            step,
+            timeout: None,
+            lookback: None,
+            partial: false,
+        };
         let tenants = [self.tenant.clone()];
         let answer = self
             .runtime

@@ -25,6 +25,7 @@ fn query(text: &str) -> PromQuery {
         step: 0,
         timeout: None,
         lookback: None,
+        partial: false,
     }
 }
 

@@ -78,6 +78,10 @@ fn failed(status: &Status) -> (Failed, bool) {
     match status.code() {
         // tonic's own word for a message over its limit, on either side.
         Code::OutOfRange => (Failed::Final(ShardError::Limit(describe(status))), false),
+        // The certificate has no such role: another attempt has no other.
+        Code::PermissionDenied | Code::Unauthenticated => {
+            (Failed::Final(ShardError::Unavailable(describe(status))), false)
+        }
         Code::Unavailable | Code::Unknown | Code::Internal => (Failed::Again(describe(status)), true),
         _ => (Failed::Again(describe(status)), false),
     }
