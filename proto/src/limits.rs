@@ -49,6 +49,8 @@ pub struct TenantLimits {
     pub max_concurrent_queries: usize,
     /// Queries of the tenant that wait; more are refused.
     pub max_queued_queries: usize,
+    /// The tenant's share of the queriers relative to others' while queries of several wait: 1 for all is equal shares.
+    pub query_weight: f64,
 }
 
 impl Default for TenantLimits {
@@ -70,6 +72,7 @@ impl Default for TenantLimits {
             max_query_time: LimitDuration::from_secs(120),
             max_concurrent_queries: 16,
             max_queued_queries: 256,
+            query_weight: 1.0,
         }
     }
 }
@@ -241,6 +244,9 @@ impl Limits {
             if !limits.ingestion_rate.is_finite() || limits.ingestion_rate < 0.0 {
                 return Err(invalid(place, "ingestion_rate must be a number, 0 or more".into()));
             }
+            if !(0.01..=100.0).contains(&limits.query_weight) {
+                return Err(invalid(place, "query_weight must be a number between 0.01 and 100".into()));
+            }
             Ok((merged, Arc::new(limits)))
         };
         let part = |name: &str| mapping(file.get(name).cloned().unwrap_or(Value::Null), name);
@@ -384,6 +390,8 @@ mod tests {
         assert!(reason("defaults: {max_active_series: -1}").contains("defaults"));
         assert!(reason("defaults: {max_active_series: 1e3}").contains("defaults"));
         assert!(reason("defaults: {ingestion_rate: .nan}").contains("ingestion_rate"));
+        assert!(reason("defaults: {query_weight: 0}").contains("query_weight"));
+        assert!(reason("defaults: {query_weight: .nan}").contains("query_weight"));
         assert!(reason("defaults: {ingestion_rate: .inf}").contains("ingestion_rate"));
         for duration in
             ["''", "5", "h", "1x", "-1h", "1h 30m", "99999999999999999999y", "18446744073709551615y", "٣h"]

@@ -17,6 +17,8 @@ pub struct QuerierConfig {
     pub max_steps: usize,
     /// Threads for evaluation, and partitions of a plan.
     pub threads: usize,
+    /// Questions that take longer are logged with their plan; zero: none is.
+    pub slow_query: Duration,
     /// Memory for SQL's own operators (sorts, joins, aggregations).
     pub sql_memory_bytes: usize,
 }
@@ -30,6 +32,7 @@ impl Default for QuerierConfig {
             max_samples: 50_000_000,
             max_steps: 11_000,
             threads: std::thread::available_parallelism().map_or(2, std::num::NonZero::get),
+            slow_query: Duration::from_secs(10),
             sql_memory_bytes: 1 << 30,
         }
     }

@@ -17,7 +17,7 @@ use sextant_model::TenantId;
 use sextant_promql::{Expr, ValueType};
 use sextant_promql_eval::{CancelFlag, EvalContext, EvalParams, QueryKind, QueryResult, plan};
 use sextant_proto::{LimitsHandle, SelectLimits, ShardError, TenantLimits};
-use sextant_storage::StorageError;
+use sextant_storage::{ReadStatsSnapshot, StorageError};
 
 /// Stack of a query thread: trees of statements are walked by recursion.
 const THREAD_STACK_BYTES: usize = 64 << 20;
@@ -76,6 +76,10 @@ pub struct QueryStats {
     pub samples_per_step: Vec<(i64, u64)>,
     /// The most samples that were in memory at a time.
     pub peak_samples: u64,
+    /// Blocks of the manifests in use, read or not.
+    pub blocks: usize,
+    /// What was read of them.
+    pub storage: ReadStatsSnapshot,
 }
 
 /// The querier; clones share everything.
@@ -285,6 +289,7 @@ impl Querier {
         let read = || async {
             let begun = Instant::now();
             let (plan, state) = self.plan(tenants, query, cancel.clone(), per_step, missing.clone()).await?;
+            let _log = SlowQuery::watch(self, tenants, query, &plan, &state, begun);
             let preparation = begun.elapsed();
             let result = self.inner.session.run(&plan, &state).await?;
             let context = &state.context;
@@ -299,6 +304,8 @@ impl Querier {
                     .map(|(i, n)| (query.start.saturating_add(query.step.saturating_mul(i as i64)), n))
                     .collect(),
                 peak_samples: context.peak_samples() as u64,
+                blocks: state.dataset.block_count(),
+                storage: state.dataset.stats.snapshot(),
                 ..QueryStats::default()
             };
             let annotations = &context.annotations;
@@ -411,7 +418,7 @@ impl Querier {
         let limits = self.limits(tenants);
         let timeout = limits.max_query_time.get().map_or(timeout, |most| timeout.min(most));
         let share = Share {
-            weight: 1.0,
+            weight: limits.query_weight,
             running_max: limits.max_concurrent_queries,
             waiting_max: limits.max_queued_queries,
         };
@@ -432,6 +439,57 @@ impl Querier {
             _running.failed();
         }
         result
+    }
+}
+
+/// Logs a question that took long, however it ended: its tenants, its text, what it read, and its plan.
+struct SlowQuery<'a> {
+    querier: &'a Querier,
+    tenants: &'a [TenantId],
+    query: &'a PromQuery,
+    plan: &'a sextant_promql_eval::Plan,
+    state: &'a Arc<QueryState>,
+    begun: Instant,
+}
+
+impl<'a> SlowQuery<'a> {
+    fn watch(
+        querier: &'a Querier,
+        tenants: &'a [TenantId],
+        query: &'a PromQuery,
+        plan: &'a sextant_promql_eval::Plan,
+        state: &'a Arc<QueryState>,
+        begun: Instant,
+    ) -> Option<Self> {
+        let is_on = !querier.inner.config.slow_query.is_zero();
+        is_on.then_some(Self { querier, tenants, query, plan, state, begun })
+    }
+}
+
+impl Drop for SlowQuery<'_> {
+    fn drop(&mut self) {
+        let took = self.begun.elapsed();
+        if took < self.querier.inner.config.slow_query {
+            return;
+        }
+        let tenants: Vec<&str> = self.tenants.iter().map(TenantId::as_str).collect();
+        let read = self.state.dataset.stats.snapshot();
+        let plan = self.querier.inner.session.describe(self.plan, self.state);
+        let samples = self.state.context.touched_samples();
+        let PromQuery { query, start, end, step, .. } = self.query;
+        tracing::warn!(
+            tenants = tenants.join("|"),
+            query,
+            start,
+            end,
+            step,
+            ?took,
+            samples,
+            fetched_bytes = read.bytes_fetched,
+            requests = read.requests,
+            plan,
+            "slow query"
+        );
     }
 }
 

@@ -393,6 +393,7 @@ fn querier_config(config: &Config) -> QuerierConfig {
         max_concurrent: config.integer("querier.max_concurrent") as usize,
         lookback: config.duration("querier.lookback_delta"),
         max_samples: config.integer("querier.max_samples") as usize,
+        slow_query: config.duration("querier.slow_query"),
         ..QuerierConfig::default()
     }
 }

@@ -136,6 +136,8 @@ pub enum StatsShown {
     Sums,
     /// Sums, and samples for each step.
     All,
+    /// The same, and what was read of blocks.
+    Detailed,
 }
 
 /// A query's answer, streamed piece by piece: the text of a large matrix is never in memory as a whole.
@@ -144,7 +146,7 @@ pub fn query_answer(answer: PromAnswer, limit: Option<usize>, shown: StatsShown)
     let mut tail = String::new();
     if shown != StatsShown::None {
         tail.push_str(",\"stats\":");
-        push_stats(&mut tail, &stats, shown == StatsShown::All);
+        push_stats(&mut tail, &stats, shown);
     }
     tail.push('}');
     let mut rows = ResultWriter::new(result, limit);
@@ -171,7 +173,7 @@ pub fn query_answer(answer: PromAnswer, limit: Option<usize>, shown: StatsShown)
 }
 
 /// `{"timings":{…},"samples":{…}}`: seconds, and samples as Prometheus counts them.
-fn push_stats(out: &mut String, stats: &QueryStats, per_step: bool) {
+fn push_stats(out: &mut String, stats: &QueryStats, shown: StatsShown) {
     let timings = [
         ("evalTotalTime", stats.inner_eval + stats.preparation),
         ("resultSortTime", std::time::Duration::ZERO),
@@ -188,7 +190,7 @@ fn push_stats(out: &mut String, stats: &QueryStats, per_step: bool) {
         push_float(out, time.as_nanos() as f64 / 1e9);
     }
     out.push_str("},\"samples\":{");
-    if per_step {
+    if matches!(shown, StatsShown::All | StatsShown::Detailed) {
         out.push_str("\"totalQueryableSamplesPerStep\":[");
         for (i, (t, n)) in stats.samples_per_step.iter().enumerate() {
             out.push_str(if i > 0 { ",[" } else { "[" });
@@ -199,9 +201,25 @@ fn push_stats(out: &mut String, stats: &QueryStats, per_step: bool) {
     }
     let _ = write!(
         out,
-        "\"totalQueryableSamples\":{},\"peakSamples\":{}}}}}",
+        "\"totalQueryableSamples\":{},\"peakSamples\":{}}}",
         stats.total_samples, stats.peak_samples
     );
+    if shown == StatsShown::Detailed {
+        let s = &stats.storage;
+        let _ = write!(
+            out,
+            ",\"storage\":{{\"blocks\":{},\"requests\":{},\"fetchedBytes\":{},\"cachedChunks\":{},\"verifiedChunks\":{},\"decodedPages\":{},\"series\":{},\"samples\":{}}}",
+            stats.blocks,
+            s.requests,
+            s.bytes_fetched,
+            s.chunks_cached,
+            s.chunks_verified,
+            s.pages_decoded,
+            s.series,
+            s.samples
+        );
+    }
+    out.push('}');
 }
 
 /// Appends a series' exemplars in the API's form.

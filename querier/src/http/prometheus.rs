@@ -130,6 +130,7 @@ fn stats_shown(ask: &Ask) -> StatsShown {
     match ask.params.get("stats") {
         None | Some("") => StatsShown::None,
         Some("all") => StatsShown::All,
+        Some("detailed") => StatsShown::Detailed,
         Some(_) => StatsShown::Sums,
     }
 }
@@ -149,7 +150,9 @@ async fn query_range(querier: Querier, ask: Ask) -> Answer {
 
 async fn answer(querier: &Querier, ask: &Ask, question: PromQuery, limit: Option<usize>) -> Answer {
     let stats = stats_shown(ask);
-    let answer = querier.promql_counted(&ask.tenants, question, stats == StatsShown::All).await?;
+    let answer = querier
+        .promql_counted(&ask.tenants, question, matches!(stats, StatsShown::All | StatsShown::Detailed))
+        .await?;
     Ok(query_answer(answer, limit, stats))
 }
 

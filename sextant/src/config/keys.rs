@@ -284,6 +284,12 @@ pub const KEYS: &[Key] = &[
         "Memory for verified pieces of blocks, footers and indexes.",
     ),
     key("querier.timeout", Kind::Duration, "2m", "Longest time for one query."),
+    key(
+        "querier.slow_query",
+        Kind::Duration,
+        "10s",
+        "PromQL questions that take longer are logged with their tenants, text, what they read, and their plan. 0s: none.",
+    ),
     key("querier.max_concurrent", Kind::Integer, "20", "Queries that run at once; others wait."),
     key(
         "querier.lookback_delta",

@@ -181,3 +181,29 @@ fn tenants_do_not_see_each_other() {
     let (_, both) = ask(Some("a|b"));
     assert!(both.contains("__tenant_id__") && both.contains("\"1\"") && both.contains("\"2\""), "{both}");
 }
+
+#[test]
+fn a_slow_query_is_logged_and_says_what_it_read() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(filled(folder.path()));
+    let sextant =
+        Sextant::start(folder.path(), &["--agent.host-metrics=false", "--querier.slow-query=1ms"], None);
+    assert_eq!(sextant.post("/api/v1/admin/flush", "text/plain", Vec::new()).unwrap().0, 204);
+    let (status, body) =
+        sextant.get("/api/v1/query?query=sum(rate(http_requests_total[2m]))&time=120&stats=detailed");
+    assert_eq!(status, 200, "{body}");
+    let stats: serde_json::Value = serde_json::from_str(&body).unwrap();
+    let stats = &stats["data"]["stats"];
+    assert_eq!(stats["storage"]["blocks"], 1, "{stats}");
+    // The compactor has the block in the cache already, or it does not.
+    let read = ["requests", "cachedChunks"].map(|n| stats["storage"][n].as_u64().unwrap());
+    assert!(read[0] + read[1] > 0, "{stats}");
+    assert!(stats["samples"]["totalQueryableSamplesPerStep"].is_array(), "{stats}");
+    let (status, body) = sextant.get("/api/v1/query?query=1&stats=all");
+    assert!(status == 200 && !body.contains("storage"), "{body}");
+    // Not every machine takes a millisecond for one; a hundred subqueries take longer.
+    let nested = format!("{}http_requests_total{}", "max_over_time(".repeat(30), "[1d:10s])".repeat(30));
+    let _ = sextant.get(&format!("/api/v1/query?query={}&time=120", encode(&nested)));
+    let log = std::fs::read_to_string(folder.path().join("log.txt")).unwrap();
+    assert!(log.contains("slow query") && log.contains("PromExec"), "{log}");
+}
